@@ -1,0 +1,1 @@
+"""Vectable: tables that embed themselves."""

@@ -1,0 +1,74 @@
+"""Queries: immutable requests. The object is the request body of `/query`, field for field."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field
+
+from vectable.core.predicate import TRUE, Combination, Filter, Predicate, parse_filter
+from vectable.core.schema import Frozen
+from vectable.errors import InvalidInput
+
+MAX_LIMIT = 10_000
+DEFAULT_LIMIT = 100
+SCORE = "score"
+SCORE_ALIASES = frozenset({"score", "similarity_score"})
+
+
+class OrderTerm(Frozen):
+    """One sort term. Nulls are last both ways; the key is always the final term. Written "-stars" or "title"."""
+
+    column: str
+    descending: bool = False
+
+    @classmethod
+    def parse(cls, text: str | OrderTerm) -> OrderTerm:
+        """ "-stars" is descending, "stars" or "+stars" ascending; aliases of the score become "score"."""
+        if isinstance(text, OrderTerm):
+            return text
+        if not isinstance(text, str) or not text.lstrip("+-"):
+            raise InvalidInput(f"{text!r} is not a sort term", hint='write "title" or "-stars"')
+        name = text[1:] if text[0] in "+-" else text
+        return cls(column=SCORE if name in SCORE_ALIASES else name, descending=text[0] == "-")
+
+    def __str__(self) -> str:
+        return ("-" if self.descending else "") + self.column
+
+
+class Similar(Frozen):
+    """Nearest to what: `to` is text (a string), an image ({"image": …} or bytes), or a vector (numbers, numpy
+    array, {"base64": …}). `threshold` is a minimum score, inclusive."""
+
+    column: str
+    to: Any
+    threshold: float | None = Field(default=None, allow_inf_nan=False)
+    exact: bool = False
+
+
+def _order(value: Any) -> Any:
+    terms = [value] if isinstance(value, (str, OrderTerm)) else value
+    return tuple(OrderTerm.parse(t) for t in terms) if isinstance(terms, (list, tuple)) else terms
+
+
+class Query(Frozen):
+    """What to read: see `/query` in the API contract. `cursor` continues a page and excludes `offset`."""
+
+    select: tuple[str, ...] | None = None
+    where: Filter | None = None
+    similar: Similar | None = None
+    order_by: Annotated[tuple[OrderTerm, ...], BeforeValidator(_order)] = ()
+    limit: int = Field(default=DEFAULT_LIMIT, ge=0, le=MAX_LIMIT)
+    offset: int = Field(default=0, ge=0)
+    cursor: str | None = None
+
+    @property
+    def predicate(self) -> Predicate:
+        """`where` as resolved nodes. Raises InvalidFilter."""
+        return TRUE if self.where is None else parse_filter(self.where)
+
+    def and_where(self, where: Any) -> Self:
+        """This query narrowed by one more filter."""
+        more = parse_filter(where)
+        both = more if self.where is None else Combination(op="and", args=(self.predicate, more))
+        return self.model_copy(update={"where": both})

@@ -1,0 +1,109 @@
+"""Rows on their way in and out: batches of columns, checked values, write batches and their receipts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vectable.core.cell import Cell
+from vectable.core.key import KeyBytes
+from vectable.core.mark import Mark
+
+Value = Any
+"""str, int, float, bool, datetime (UTC), JSON, list, bytes, or None, by the column's type."""
+Row = dict[str, Value]
+
+Guard = Literal["absent", "skip", "any"]
+"""What a put does when the key exists: fail the whole batch, leave the row alone, or replace it."""
+Outcome = Literal["inserted", "replaced", "skipped", "deleted", "missing", "changed"]
+"""`changed`: a guarded revision no longer held, nothing was written for that key."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Some rows, by column. `revisions` are opaque tokens for guarded writes; `cells` by version id."""
+
+    keys: Sequence[KeyBytes]
+    columns: Mapping[str, Sequence[Value]]
+    revisions: Sequence[Any]
+    cells: Mapping[str, Sequence[Cell]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def rows(self) -> Iterator[Row]:
+        """Each row as a dict of the batch's columns."""
+        names = list(self.columns)
+        if not names:
+            return iter([{} for _ in self.keys])
+        return (dict(zip(names, values, strict=True)) for values in zip(*self.columns.values(), strict=True))
+
+    def take(self, positions: Sequence[int]) -> RecordBatch:
+        """The rows at `positions`, in that order."""
+        return RecordBatch(
+            [self.keys[i] for i in positions],
+            {name: [values[i] for i in positions] for name, values in self.columns.items()},
+            [self.revisions[i] for i in positions],
+            {version: [cells[i] for i in positions] for version, cells in self.cells.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A whole row to store. `wants`: content key by version id (None: nothing to embed); a version left out
+    keeps its cell as it is. `vectors`: stored bytes that already satisfy the want, by version id.
+    `revision`: when given, the row must still have it (else outcome `changed`)."""
+
+    key: KeyBytes
+    values: Mapping[str, Value]
+    wants: Mapping[str, bytes | None] = field(default_factory=dict)
+    vectors: Mapping[str, bytes] = field(default_factory=dict)
+    guard: Guard = "any"
+    revision: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """A row to remove; `revision` as in `Put`."""
+
+    key: KeyBytes
+    revision: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class CellWrite:
+    """A vector (or an error) for one cell, written only where the row still wants `want`.
+    `want` given with `set_want` makes the cell want it first (backfill of a new version)."""
+
+    key: KeyBytes
+    version: str
+    want: bytes | None
+    vector: bytes | None = None
+    error: str | None = None
+    set_want: bool = False
+    clear: bool = False
+    """Forget vector and error, so that the cell is embedded again (forced refresh)."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBatch:
+    """Changes that land together where the backend can (`Capabilities.atomic_batch`), else row by row with
+    `receipts` last. `generation`: of the definition the batch was made by; another one: StaleGeneration."""
+
+    generation: int
+    puts: Sequence[Put] = ()
+    deletes: Sequence[Delete] = ()
+    cells: Sequence[CellWrite] = ()
+    receipts: Mapping[str, bytes] = field(default_factory=dict)
+    """Idempotency key → answer to give again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a write did: the mark that includes it, one outcome per put then per delete, and how many cell
+    writes landed. `durable` once returned."""
+
+    mark: Mark
+    outcomes: Sequence[Outcome] = ()
+    cells_written: int = 0

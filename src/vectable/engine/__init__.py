@@ -1,0 +1,1 @@
+"""What happens: catalogue, writes, embedding, search, jobs."""

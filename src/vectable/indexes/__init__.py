@@ -1,0 +1,1 @@
+"""Searchable structures over a matrix: the VectorIndex implementations."""

@@ -1,0 +1,268 @@
+"""What we need from outside: backends, models, indexes, bookkeeping. One screen; core's types only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectable.core.key import KeyBytes
+from vectable.core.mark import Mark
+from vectable.core.predicate import Predicate
+from vectable.core.query import OrderTerm
+from vectable.core.rows import Receipt, RecordBatch, WriteBatch
+from vectable.core.schema import Column, Index, Metric, Table, Version
+from vectable.core.vectors import Matrix, Vector
+
+Item = str | bytes
+"""What a model embeds: text, or an encoded image."""
+Purpose = Literal["document", "query"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do, as data; the engine asks this, never which backend it is."""
+
+    atomic_batch: bool
+    snapshot: Literal["transaction", "version", "point_in_time", "none"]
+    metrics: frozenset[Metric] = frozenset(Metric)
+    index_kinds: frozenset[str] = frozenset()
+    """Vector indexes the backend itself builds."""
+    scalar_indexes: bool = False
+    keyword_search: bool = False
+    inline: bool = False
+    """Its View methods never suspend, so a whole read may run on one worker thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """What `alter` does to storage. Every change may be repeated without harm."""
+
+    kind: Literal[
+        "create_table",
+        "drop_table",
+        "add_column",
+        "drop_column",
+        "stage_version",
+        "discard_version",
+        "create_index",
+        "drop_index",
+        "redefine",
+    ]
+    column: Column | None = None
+    version: Version | None = None
+    index: Index | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A filter split for a backend: `native` is what it evaluates, exactly or as a superset; `residual` is what
+    the engine must still check on every row that comes back (None: nothing)."""
+
+    native: Any
+    residual: Predicate | None = None
+    text: str = ""
+    """For people: what the backend was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a scan goes on: the values of the order's terms in the last row seen, and its key."""
+
+    values: tuple[Any, ...]
+    key: KeyBytes
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Nominated rows, best first by the backend's own reckoning; the engine scores them anew.
+    `complete`: no row that passes `native` was left out of consideration."""
+
+    keys: Sequence[KeyBytes]
+    complete: bool
+
+
+class View(Protocol):
+    """One consistent moment of one table, where the capabilities say so. Short-lived: open, read, close."""
+
+    @property
+    def mark(self) -> Mark: ...
+    async def get(
+        self, keys: Sequence[KeyBytes], columns: Sequence[str], versions: Sequence[str] = ()
+    ) -> RecordBatch:
+        """The rows that exist among `keys`, in the order asked."""
+
+    def scan(
+        self,
+        where: Pushed,
+        columns: Sequence[str],
+        versions: Sequence[str] = (),
+        order: Sequence[OrderTerm] = (),
+        after: Position | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[RecordBatch]:
+        """Rows passing `where.native` in order (nulls last, then key), in batches of at most 1,000; at most
+        `limit` when given. Columns may be names, JSON paths ("meta.stars") or "emb.state"."""
+
+    async def count(self, where: Pushed) -> int:
+        """Rows passing `where.native`."""
+
+    async def cell_states(self, version: str) -> dict[str, int]:
+        """How many cells are in each state of `core.cell.CELL_STATES`."""
+
+    def changes(self, since: Mark) -> AsyncIterator[Sequence[KeyBytes]]:
+        """Keys of rows put, deleted, or given a vector after `since` up to this view's mark. May repeat, never
+        miss. Raises MarkExpired for a mark that is foreign or too old."""
+
+    async def nearest(self, version: Version, vector: Vector, k: int, where: Pushed) -> Candidates:
+        """At least the `k` nearest servable rows passing `where.native` (fewer: that is all there are). `vector`
+        is float32[dimensions]."""
+
+
+class Backend(Protocol):
+    """Where rows and cells live. Methods take the table's definition; storage goes by ids, so names may change.
+    Errors: of vectable.errors only."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+    async def open(self) -> None: ...
+    async def alter(self, table: Table, change: SchemaChange) -> None:
+        """Makes storage fit `table` (the definition after the change) and its generation current. Repeating a
+        change already made does nothing; an older generation than the current one raises StaleGeneration."""
+
+    def push(self, table: Table, where: Predicate) -> Pushed:
+        """Splits a bound predicate. Pure."""
+
+    async def write(self, table: Table, batch: WriteBatch) -> Receipt:
+        """Raises StaleGeneration, KeyExists, TableNotFound; durable when it returns."""
+
+    async def receipt(self, table: Table, idempotency_key: str) -> bytes | None: ...
+    def view(self, table: Table, at_least: Mark | None = None) -> AbstractAsyncContextManager[View]:
+        """Sees everything up to `at_least` at least; by default, everything committed before the call."""
+
+    async def maintain(self) -> None:
+        """Housekeeping: prune tombstones, checkpoint. Safe at any time."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value of the state store and the revision it is at (0 never occurs: it means absent in `expects`)."""
+
+    value: bytes
+    revision: int
+
+
+class StateStore(Protocol):
+    """Our bookkeeping: small values by key, with multi-key compare-and-set."""
+
+    async def get(self, keys: Sequence[str]) -> dict[str, Entry]: ...
+    async def scan(self, prefix: str) -> dict[str, Entry]:
+        """Every entry whose key starts with `prefix`, ordered by key."""
+
+    async def commit(
+        self,
+        expects: Mapping[str, int] | None = None,
+        puts: Mapping[str, bytes] | None = None,
+        deletes: Sequence[str] = (),
+    ) -> None:
+        """All or nothing. Raises Conflict when a key's revision is not the one expected (0: absent)."""
+
+
+class VectorCache(Protocol):
+    """Vectors by content key, as the model gave them (before normalisation), little-endian float32."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]: ...
+    async def put_many(self, items: Mapping[bytes, bytes], model: str) -> None: ...
+    async def clear(self) -> int:
+        """How many entries were removed."""
+
+    async def size(self) -> tuple[int, int]:
+        """(entries, bytes)."""
+
+    async def prune(self, max_bytes: int) -> int:
+        """Drops the oldest entries until at most `max_bytes` remain; how many were dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """`fingerprint` names what makes vectors comparable: weights, runtime, precision, pooling, token limit."""
+
+    id: str
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"{self.id}@{self.fingerprint}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is known of a model without loading it. `cached`: its weights are on this machine."""
+
+    id: str
+    dimensions: int
+    max_tokens: int
+    type: Literal["sentence", "document", "image", "multimodal"]
+    cached: bool
+    loaded: bool = False
+    licence: str = ""
+    runtime: str = ""
+
+
+class EmbeddingProvider(Protocol):
+    """Turns items into vectors, bound to one model. Batching, cache, retries live in the engine."""
+
+    @property
+    def model(self) -> ModelIdentity: ...
+    @property
+    def dimensions(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def max_batch(self) -> int: ...
+    @property
+    def modalities(self) -> frozenset[str]: ...
+    @property
+    def normalizes(self) -> bool:
+        """The model's own configuration ends with normalisation: the engine applies it."""
+
+    def prompt(self, purpose: Purpose) -> str:
+        """Text the model's configuration puts before an input of that purpose ("" where none)."""
+
+    def lengths(self, items: Sequence[Item]) -> list[int]:
+        """Tokens each item costs after truncation (an image: 1)."""
+
+    async def embed(self, items: Sequence[Item], purpose: Purpose) -> Matrix:
+        """float32[len(items), dimensions], before normalisation; an item's vector never depends on the others
+        (1e-5). Raises ProviderError, Unsupported (modality)."""
+
+    async def close(self) -> None: ...
+
+
+class VectorIndex(Protocol):
+    """A searchable structure over a matrix whose rows are positions 0..n-1. Immutable once built."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    def search(
+        self,
+        query: Vector,
+        k: int,
+        keep: NDArray[np.bool_] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> NDArray[np.int64]:
+        """Up to `k` distinct positions, best first, among those where `keep` is True. Thread-safe."""
+
+    def save(self, path: str) -> None:
+        """Writes it with a checksum, atomically."""
+
+
+Progress = Callable[[int, int], None]
+"""(done, total)."""

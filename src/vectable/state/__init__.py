@@ -1,0 +1,1 @@
+"""Our bookkeeping: StateStore and VectorCache implementations."""

@@ -1,0 +1,1 @@
+"""What outside authors prove their adapters with: conformance suites, oracle, samples."""
