@@ -142,7 +142,8 @@ class Backend(Protocol):
 
     async def receipt(self, table: Table, idempotency_key: str) -> bytes | None: ...
     def view(self, table: Table, at_least: Mark | None = None) -> AbstractAsyncContextManager[View]:
-        """Sees everything up to `at_least` at least; by default, everything committed before the call."""
+        """Sees everything up to `at_least` at least; by default, everything committed before the call, except
+        where `capabilities.snapshot` is "none": there, reading one's own writes needs their receipt's mark."""
 
     async def maintain(self) -> None:
         """Housekeeping: prune tombstones, checkpoint. Safe at any time."""

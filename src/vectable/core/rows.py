@@ -51,9 +51,12 @@ class RecordBatch:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A whole row to store. `wants`: content key by version id (None: nothing to embed); a version left out
-    keeps its cell as it is. `vectors`: stored bytes that already satisfy the want, by version id.
-    `revision`: when given, the row must still have it (else outcome `changed`)."""
+    """A whole row to store: a stored column left out of `values` is null. `wants`: content key by version id
+    (None: nothing to embed, the vector is dropped); the same want again keeps the cell, another one keeps its
+    old vector (stale) and forgets its error; a version left out keeps its cell as it is. `vectors`: stored
+    bytes that already satisfy the want, by version id.
+    `revision`: when given, the row must still have it (else outcome `changed`). Every put that lands gives the
+    row a revision it never had before; writes to its cells leave the revision alone."""
 
     key: KeyBytes
     values: Mapping[str, Value]
@@ -73,8 +76,9 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class CellWrite:
-    """A vector (or an error) for one cell, written only where the row still wants `want`.
-    `want` given with `set_want` makes the cell want it first (backfill of a new version)."""
+    """A vector (or an error) for one cell, written only where the row exists and still wants `want`.
+    `want` given with `set_want` makes the cell want it first (backfill of a new version). A vector that lands
+    makes `have` = `want` and forgets the error and its attempts; an error counts one more attempt."""
 
     key: KeyBytes
     version: str
@@ -84,12 +88,16 @@ class CellWrite:
     set_want: bool = False
     clear: bool = False
     """Forget vector and error, so that the cell is embedded again (forced refresh)."""
+    revision: Any = None
+    """When given, the row must still have it, else the write does not land: with `set_want`, what keeps a
+    backfill from putting the want of an old row over that of a newer one."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
-    """Changes that land together where the backend can (`Capabilities.atomic_batch`), else row by row with
-    `receipts` last. `generation`: of the definition the batch was made by; another one: StaleGeneration."""
+    """Changes, made in the order puts, deletes, cells. They land together where the backend can
+    (`Capabilities.atomic_batch`), else row by row with `receipts` last. `generation`: of the definition the
+    batch was made by; another one: StaleGeneration."""
 
     generation: int
     puts: Sequence[Put] = ()
