@@ -29,18 +29,24 @@ KeyBytes = bytes
 """An encoded key: the identity of a row everywhere below the public API."""
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_FIRST_MICROS = (dt.datetime.min.replace(tzinfo=dt.UTC) - _EPOCH) // dt.timedelta(microseconds=1)
+_LAST_MICROS = (dt.datetime.max.replace(tzinfo=dt.UTC) - _EPOCH) // dt.timedelta(microseconds=1)
 _BIAS = 1 << 63
 _MAX_BYTES = 1_024
 
 
 def timestamp_micros(value: dt.datetime) -> int:
-    """Microseconds since 1970-01-01 UTC, exact. Raises InvalidInput for a naive datetime."""
-    if value.tzinfo is None:
+    """Microseconds since 1970-01-01 UTC, exact. Raises InvalidInput for a naive datetime, and for one that lies
+    outside the years 1 to 9999 in UTC."""
+    if value.utcoffset() is None:
         raise InvalidInput(
             f"{value.isoformat()} has no time zone", hint="give a time zone, e.g. 2026-01-31T12:00:00Z"
         )
     delta = value - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    micros = (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    if not _FIRST_MICROS <= micros <= _LAST_MICROS:
+        raise InvalidInput(f"{value.isoformat()} lies outside the years 1 to 9999 in UTC")
+    return micros
 
 
 def micros_timestamp(micros: int) -> dt.datetime:
@@ -59,7 +65,7 @@ def _encode_part(part: object) -> bytes:
         raise InvalidInput("a bool cannot be part of a key", hint=_ALLOWED)
     if isinstance(part, int):
         if not -_BIAS <= part < _BIAS:
-            raise InvalidInput(f"key {part} does not fit 64 bits")
+            raise InvalidInput(f"a key part of {part.bit_length()} bits does not fit 64 bits")
         return b"\x10" + struct.pack(">Q", part + _BIAS)
     if isinstance(part, bytes):
         return _escaped(b"\x01", part)
@@ -121,6 +127,8 @@ def decode_key(data: KeyBytes) -> Key:
     """The inverse of `encode_key`. Raises InvalidInput when `data` is not an encoded key."""
     parts: list[KeyPart] = []
     at = 0
+    if not data:
+        raise InvalidInput("this is not an encoded key")
     try:
         while at < len(data):
             part, at = _decode_part(data, at)

@@ -9,7 +9,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from vectable.core.schema import Column, ColumnType, Table
+from vectable.core.schema import Column, ColumnType, Table, check_name
 from vectable.errors import InvalidInput
 
 RECIPE = "content/1"
@@ -33,10 +33,13 @@ def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
             f"the template is not valid: {error}", hint="write {column}; {{ for a brace"
         ) from None
     for _, name, spec, conversion in parts:
-        if name is not None and (not name.isidentifier() or spec or conversion):
+        if name is None:
+            continue
+        if spec or conversion:
             raise InvalidInput(
-                f"the template names {name!r}", hint="only plain column names, without formats, are allowed"
+                f"the template formats {name!r}", hint="only plain column names, without formats, are allowed"
             )
+        check_name(name, "column in a template")
     return tuple((literal, name) for literal, name, _, _ in parts)
 
 
@@ -93,8 +96,12 @@ def render(
 
 def content_key(identity: str, prompt: str, content: Content) -> bytes:
     """32 bytes naming (model identity, recipe, purpose, content): blake3 over their length-prefixed bytes.
-    The purpose enters as the prompt it puts before the content, so purposes that share a prompt share entries."""
-    kind, body = ("text", content.encode("utf-8")) if isinstance(content, str) else ("image", content)
+    The purpose enters as the prompt it puts before the content, so purposes that share a prompt share entries.
+    Raises InvalidInput for text that is not valid Unicode."""
+    try:
+        kind, body = ("text", content.encode("utf-8")) if isinstance(content, str) else ("image", content)
+    except UnicodeEncodeError:
+        raise InvalidInput("the text holds a lone surrogate", hint="text must be valid Unicode") from None
     digest = blake3()
     for part in (identity.encode(), RECIPE.encode(), prompt.encode(), kind.encode(), body):
         digest.update(len(part).to_bytes(8, "little"))

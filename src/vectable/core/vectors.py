@@ -50,18 +50,23 @@ def _components(value: object) -> NDArray[Any]:
             f"a {type(value).__name__} is not a vector",
             hint='give a list of numbers, a numpy array, or {"base64": "…"} (little-endian float32)',
         )
-    for i, number in enumerate(value):
-        if isinstance(number, bool) or not isinstance(number, (int, float, np.integer, np.floating)):
-            raise InvalidVector(f"component {i} of the vector is a {type(number).__name__}, not a number")
+    if not set(map(type, value)) <= {float, int}:
+        _check_numbers(value)
     try:
         return np.asarray(value, dtype=np.float64)
     except OverflowError:
         raise InvalidVector("a component of the vector is too large for float32") from None
 
 
+def _check_numbers(value: Sequence[object]) -> None:
+    for i, number in enumerate(value):
+        if isinstance(number, bool) or not isinstance(number, (int, float, np.integer, np.floating)):
+            raise InvalidVector(f"component {i} of the vector is a {type(number).__name__}, not a number")
+
+
 def check_vector(value: object, dimensions: int, metric: Metric) -> Vector:
-    """`value` (list, numpy array, or {"base64"}) as a float32 vector, checked: right dimension, finite after
-    conversion to float32, and not zero under cosine. Raises InvalidVector."""
+    """`value` (list, numpy array, or {"base64"}) as a float32 vector of its own memory, checked: right
+    dimension, finite after conversion to float32, and not zero under cosine. Raises InvalidVector."""
     array = _components(value)
     if array.ndim != 1:
         raise InvalidVector(f"a vector has one axis, this has {array.ndim}")
@@ -74,7 +79,7 @@ def check_vector(value: object, dimensions: int, metric: Metric) -> Vector:
     if array.dtype.kind not in "fiu":
         raise InvalidVector(f"a vector holds numbers, not {array.dtype}")
     with np.errstate(over="ignore"):
-        vector: Vector = np.ascontiguousarray(array, dtype=np.float32)
+        vector: Vector = np.array(array, dtype=np.float32, order="C")
     if not np.isfinite(vector).all():
         raise InvalidVector("the vector has a component that is not finite in float32")
     if metric is Metric.COSINE and not vector.any():
@@ -108,15 +113,18 @@ def normalize(matrix: Matrix) -> Matrix:
 
 def distances(query: Vector, matrix: Matrix, metric: Metric) -> NDArray[np.float64]:
     """Distance of each row to `query`, float64, shape (n,): cosine 1 - cos θ; euclidean ‖q - x‖;
-    inner_product -(q·x). Computed per row, so a row's value never depends on the other rows."""
-    wide_query, wide = query.astype(np.float64), matrix.astype(np.float64)
+    inner_product -(q·x). A row's value is bit-equal alone, among any other rows, and in any memory layout."""
+    # einsum adds up a row in an order that depends on its stride, never on the other rows: hence C order.
+    wide_query = np.ascontiguousarray(query, dtype=np.float64)
+    wide = np.ascontiguousarray(matrix, dtype=np.float64)
     if metric is Metric.EUCLIDEAN:
         difference = wide - wide_query
         return np.asarray(np.sqrt(np.einsum("ij,ij->i", difference, difference)))
     products = np.einsum("ij,j->i", wide, wide_query)
     if metric is Metric.INNER_PRODUCT:
-        return np.asarray(-products)
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide) * (wide_query @ wide_query))
+        return np.asarray(0.0 - products)
+    squared = np.einsum("ij,ij->i", wide_query[None], wide_query[None])
+    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide) * squared)
     return np.asarray(1.0 - np.clip(products / lengths, -1.0, 1.0))
 
 
