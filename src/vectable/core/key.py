@@ -36,8 +36,8 @@ _MAX_BYTES = 1_024
 
 
 def timestamp_micros(value: dt.datetime) -> int:
-    """Microseconds since 1970-01-01 UTC, exact. Raises InvalidInput for a naive datetime, and for one that lies
-    outside the years 1 to 9999 in UTC."""
+    """Microseconds since 1970-01-01 UTC, exact. Raises InvalidInput for a naive datetime, and for one outside
+    the years 1 to 9999 in UTC."""
     if value.utcoffset() is None:
         raise InvalidInput(
             f"{value.isoformat()} has no time zone", hint="give a time zone, e.g. 2026-01-31T12:00:00Z"
@@ -147,7 +147,8 @@ def _url_part(part: KeyPart) -> str:
 
 
 def key_to_url(key: Key) -> str:
-    """One URL path segment: parts percent-encoded, joined by commas. The table's key types say how to read it."""
+    """One URL path segment: parts percent-encoded, joined by commas. The table's key types say how to read
+    it."""
     return ",".join(quote(_url_part(p), safe="") for p in key)
 
 

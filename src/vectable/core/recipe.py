@@ -96,7 +96,7 @@ def render(
 
 def content_key(identity: str, prompt: str, content: Content) -> bytes:
     """32 bytes naming (model identity, recipe, purpose, content): blake3 over their length-prefixed bytes.
-    The purpose enters as the prompt it puts before the content, so purposes that share a prompt share entries.
+    The purpose enters as the prompt it puts before the content: purposes that share a prompt share entries.
     Raises InvalidInput for text that is not valid Unicode."""
     try:
         kind, body = ("text", content.encode("utf-8")) if isinstance(content, str) else ("image", content)

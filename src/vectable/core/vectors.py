@@ -104,11 +104,13 @@ def stack(vectors: Sequence[bytes], dimensions: int) -> Matrix:
 
 
 def normalize(matrix: Matrix) -> Matrix:
-    """Rows scaled to Euclidean length 1, computed in float64; zero rows stay zero."""
-    wide = matrix.astype(np.float64)
+    """Rows scaled to Euclidean length 1, computed in float64; zero rows stay zero. A row's result is bit-equal
+    alone and among any other rows."""
+    wide = np.ascontiguousarray(matrix, dtype=np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     norms[norms == 0] = 1.0
-    return (wide / norms[:, None]).astype(np.float32)
+    scaled: Matrix = (wide / norms[:, None]).astype(np.float32)
+    return scaled
 
 
 def distances(query: Vector, matrix: Matrix, metric: Metric) -> NDArray[np.float64]:
