@@ -17,7 +17,11 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is no
 
 
 def make(*arguments: str, cwd: Path = ROOT, path: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "MAKEFLAGS": "", "PATH": path or os.environ["PATH"]}
+    # These tests run under `make test`, whose variables would reach the make they start.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
+    environment["PATH"] = path or os.environ["PATH"]
     tool = shutil.which("make")
     assert tool
     return subprocess.run([tool, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
