@@ -59,8 +59,9 @@ class InvalidCursor(InvalidInput):
     code = "invalid-cursor"
 
 
-class UnknownColumn(InvalidInput):
-    """A column name the table does not have; the hint says what exists."""
+class UnknownColumn(InvalidInput, AttributeError, KeyError):
+    """A column name the table does not have; the hint says what exists. `t.colum` and `row["colum"]` raise it,
+    so it is what `hasattr` and mappings expect, too."""
 
     code = "unknown-column"
 
