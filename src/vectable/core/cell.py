@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 CellState = Literal["ready", "new", "stale", "error", "empty"]
@@ -38,3 +38,22 @@ class Cell:
         if self.vector is None or self.want is None:
             return False
         return stale or self.have == self.want
+
+    def wanting(self, want: bytes | None) -> Cell:
+        """This cell when its row's content becomes `want`: the same want keeps the cell, None empties it,
+        another one keeps the vector (stale) and forgets error and attempts."""
+        if want == self.want:
+            return self
+        return Cell() if want is None else Cell(want=want, have=self.have, vector=self.vector)
+
+    def given(self, vector: bytes) -> Cell:
+        """This cell when the vector of what it wants arrives. A cell that wants nothing takes none."""
+        return self if self.want is None else Cell(want=self.want, have=self.want, vector=vector)
+
+    def failed(self, error: str) -> Cell:
+        """This cell after one more attempt that came to nothing."""
+        return replace(self, error=error, attempts=self.attempts + 1)
+
+    def cleared(self) -> Cell:
+        """This cell with everything but its want forgotten, so that it is embedded again."""
+        return Cell(want=self.want)
