@@ -15,6 +15,7 @@ from vectable.core.predicate.nodes import (
     Predicate,
     SqlFilter,
     and_,
+    columns_of,
     not_,
     or_,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Target",
     "and_",
     "bind",
+    "columns_of",
     "format_name",
     "frozen_value",
     "not_",

@@ -23,7 +23,7 @@ PathStep = str | int
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a name points at. `path` is not empty only under a JSON column; `state` only for vector columns."""
+    """What a name points at. Only a JSON column has a `path`, only a vector column a `state`."""
 
     column: Column
     path: tuple[PathStep, ...] = ()

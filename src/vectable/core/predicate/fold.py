@@ -16,7 +16,7 @@ _CLOSED: dict[str, Operator] = {"<": "<=", ">": ">="}
 
 def fold_number(clause: Clause, integer: bool) -> Predicate:
     """`clause`, whose literals are finite numbers, rewritten for an int64 (`integer`) or float64 column: a
-    clause with literals of exactly that type, `is not null` where every number passes, FALSE where none can."""
+    clause with literals of exactly that type, `is not null` where every number passes, FALSE where none."""
     exact = _exact_int if integer else _exact_float
     operator, value = clause.operator, clause.value
     if operator in ("in", "not in"):

@@ -181,6 +181,15 @@ def or_(args: Iterable[Predicate]) -> Predicate:
     return _combined("or", args)
 
 
+def columns_of(predicate: Predicate) -> frozenset[str]:
+    """The names of every column, path and state the clauses of `predicate` look at."""
+    if isinstance(predicate, Clause):
+        return frozenset((predicate.column,))
+    if isinstance(predicate, Negation):
+        return columns_of(predicate.arg)
+    return frozenset().union(*map(columns_of, predicate.args))
+
+
 def not_(arg: Predicate) -> Predicate:
     """The complement of `arg`; of a negation, what it negates."""
     return arg.arg if isinstance(arg, Negation) else Negation(op="not", arg=arg)

@@ -25,6 +25,7 @@ from vectable.errors import InvalidFilter, did_you_mean
 MAX_DEPTH = 64
 MAX_NODES = 1_000
 MAX_IN_VALUES = 10_000
+MAX_PATTERN_LENGTH = 10_000
 _SHAPES = (
     "a filter is a clause {column, operator, value}, a list of filters, "
     '{op: "and" | "or", args}, {op: "not", arg} or {sql, params}'
@@ -204,6 +205,11 @@ def _operands(column: str, operator: str, value: Any, what: str) -> tuple[Any, .
 
 def _check_pattern(pattern: str, column: str) -> None:
     trailing = len(pattern) - len(pattern.rstrip("\\"))
+    if len(pattern) > MAX_PATTERN_LENGTH:
+        raise InvalidFilter(
+            f"the pattern for {column!r} is {len(pattern)} characters long",
+            hint=f"at most {MAX_PATTERN_LENGTH}",
+        )
     if trailing % 2:
         raise InvalidFilter(
             f"the pattern for {column!r} ends with its escape character", hint=r"write \\ for a backslash"
