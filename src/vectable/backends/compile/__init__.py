@@ -1,0 +1,1 @@
+"""Filters in the languages of engines, as supersets with an exact residual."""
