@@ -1,0 +1,177 @@
+"""Models by name: a lazy registry. Importing it loads no runtime; `load` does.
+
+A name is resolved by: local path (where allowed), model-hub cache, installed weights package, hub download.
+With VECTABLE_FAKE_EMBEDDINGS=1 (or APP_USE_FAKE_EMBEDDINGS) the hashing provider stands in for every model,
+at that model's dimensions and under an identity of its own, "hashing/384?for=…".
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vectable.config import Settings, default_cache_directory
+from vectable.errors import ModelUnavailable, Unsupported
+from vectable.interfaces import EmbeddingProvider, ModelCard
+from vectable.providers.catalog import (
+    HASHING,
+    KNOWN_MODELS,
+    HashingName,
+    ModelType,
+    canonical_name,
+    hashing_name,
+    model_not_found,
+)
+from vectable.providers.model_config import read_model_config
+from vectable.providers.weights import Located, locate, looks_like_path
+
+if TYPE_CHECKING:
+    from vectable.providers.hub import Progress
+
+__all__ = ["canonical_name", "fake_embeddings", "known_models", "load", "resolve"]
+
+_DOCUMENT_TOKENS = 512
+_HASHING_TOKENS = 8192
+
+
+def fake_embeddings() -> bool:
+    """Whether the environment asks for hashing in place of every model."""
+    return Settings.from_environment().fake_embeddings
+
+
+def known_models() -> list[ModelCard]:
+    """The models that can be named here, the default first. Looks at the disk, not at the network."""
+    servable = [m.id for m in KNOWN_MODELS.values() if m.runtime == "onnx" or fake_embeddings()]
+    return [resolve(name) for name in (*servable, HASHING)]
+
+
+def resolve(name: str, *, allow_paths: bool = False, fake: bool | None = None) -> ModelCard:
+    """What is known of a model, without loading it or using the network. The `id` is the canonical name
+    (`load(card.id)` gives the same model). `fake` overrides the environment. Raises InvalidInput (not a model
+    name), ModelNotFound (neither a known model nor on this machine), ModelUnavailable (damaged files)."""
+    hashing = hashing_name(name)
+    if hashing is not None:
+        return _hashing_card(hashing)
+    card = _real_card(name, allow_paths)
+    if fake if fake is not None else fake_embeddings():
+        return ModelCard(
+            id=str(HashingName(card.dimensions, card.id)),
+            dimensions=card.dimensions,
+            max_tokens=card.max_tokens,
+            type=card.type,
+            cached=True,
+            runtime=HASHING,
+        )
+    return card
+
+
+def load(
+    name: str,
+    *,
+    cache_dir: str | Path | None = None,
+    allow_paths: bool = False,
+    allow_download: bool = True,
+    fake: bool | None = None,
+    progress: Progress | None = None,
+    threads: int | None = None,
+    executor: Executor | None = None,
+) -> EmbeddingProvider:
+    """The model called `name`, ready to embed. Synchronous and slow (0.3-6 s, longer with a download): call
+    it on a worker thread.
+
+    `cache_dir`: where derived files are kept, in its folder `models` (default: the user's cache directory).
+    `allow_paths`: the name may be a directory; never set it for names that came over the network.
+    `progress(file, bytes_done, bytes_total)` hears of a download. `threads`: those of one forward pass (2).
+    `executor`: a single-threaded one to run passes on; default: one of the provider's own.
+
+    Raises InvalidInput (not a model name), ModelNotFound, ModelUnavailable (known, but its weights cannot be
+    had; says where they were sought), Unsupported (a kind of model not run here)."""
+    card = hashing_name(name) or _stand_in(name, allow_paths, fake)
+    if card is not None:
+        return _hashing(card)
+    known = KNOWN_MODELS.get(canonical_name(name)) if not looks_like_path(name) else None
+    if known is not None and known.runtime != "onnx":
+        raise Unsupported(
+            f"{known.id} embeds images, which no model here does yet",
+            hint="VECTABLE_FAKE_EMBEDDINGS=1 puts the hashing model in its place",
+        )
+    located = locate(name, allow_paths=allow_paths) or _download(name, allow_download, progress)
+    from vectable.providers.onnx import DEFAULT_THREADS, load_onnx
+
+    directory = Path(cache_dir) if cache_dir is not None else default_cache_directory()
+    return load_onnx(located, directory / "models", threads=threads or DEFAULT_THREADS, executor=executor)
+
+
+def _stand_in(name: str, allow_paths: bool, fake: bool | None) -> HashingName | None:
+    if not (fake if fake is not None else fake_embeddings()):
+        return None
+    return hashing_name(resolve(name, allow_paths=allow_paths, fake=True).id)
+
+
+def _hashing(name: HashingName) -> EmbeddingProvider:
+    from vectable.providers.hashing import HashingProvider
+
+    card = _hashing_card(name)
+    return HashingProvider(name.dimensions, max_tokens=card.max_tokens, stands_for=name.model)
+
+
+def _hashing_card(name: HashingName) -> ModelCard:
+    known = KNOWN_MODELS.get(name.model or "")
+    tokens = known.max_tokens if known else _HASHING_TOKENS
+    return ModelCard(
+        id=str(name),
+        dimensions=name.dimensions,
+        max_tokens=tokens,
+        type="multimodal",
+        cached=True,
+        licence="apache-2.0",
+        runtime=HASHING,
+    )
+
+
+def _real_card(name: str, allow_paths: bool) -> ModelCard:
+    located = locate(name, allow_paths=allow_paths)
+    known = KNOWN_MODELS.get(located.id if located else "" if looks_like_path(name) else canonical_name(name))
+    if known is not None:
+        return ModelCard(
+            id=known.id,
+            dimensions=known.dimensions,
+            max_tokens=known.max_tokens,
+            type=known.type,
+            cached=located is not None,
+            licence=known.licence,
+            runtime=known.runtime,
+        )
+    if located is None:
+        raise model_not_found(name, "it is neither known nor on this machine")
+    return _local_card(located)
+
+
+def _local_card(located: Located) -> ModelCard:
+    config = read_model_config(located.directory)
+    kind: ModelType = "document" if config.max_tokens >= _DOCUMENT_TOKENS else "sentence"
+    return ModelCard(
+        id=located.id,
+        dimensions=config.dimensions,
+        max_tokens=config.max_tokens,
+        type=kind,
+        cached=True,
+        runtime="onnx",
+    )
+
+
+def _download(name: str, allowed: bool, progress: Progress | None) -> Located:
+    if looks_like_path(name):
+        raise model_not_found(name, "it is not a directory", hint="give the directory that holds config.json")
+    if not allowed:
+        if (model := canonical_name(name)) in KNOWN_MODELS:
+            raise ModelUnavailable(
+                f"the weights of {model} are not on this machine, and downloading is not allowed",
+                hint="download them first: vectable models",
+                context={"model": model},
+            )
+        raise model_not_found(name, "it is neither known nor on this machine")
+    from vectable.providers.hub import download
+
+    return download(canonical_name(name), progress)

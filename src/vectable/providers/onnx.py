@@ -1,0 +1,244 @@
+"""Text models in the sentence-transformers layout, fp32 on ONNX Runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectable.core.vectors import Matrix
+from vectable.errors import ModelUnavailable, ProviderError, Unsupported
+from vectable.interfaces import Item, ModelIdentity, Purpose
+from vectable.providers.bert_graph import GRAPH_FILE, GRAPH_VERSION, build_bert
+from vectable.providers.graph_cache import cached_graph
+from vectable.providers.model_config import ModelConfig, Pooling, read_model_config
+from vectable.providers.tokenization import TokenIds, Tokenization
+from vectable.providers.weights import SAFETENSORS, Located, checked_sha256, usable_weights
+
+DEFAULT_THREADS = 2
+_PADDED_TOKENS = 1024
+"""Padded tokens of one forward pass: more gains nothing on a CPU and takes memory never given back."""
+_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+_QUANTISED = (b"DynamicQuantizeLinear", b"MatMulInteger")
+
+
+class OnnxTextProvider:
+    """A loaded text model. `embed` runs on one worker thread, so calls queue; everything may be called from
+    any event loop or thread. The model's prompt for the purpose is put before each text by `embed` itself."""
+
+    max_batch = 1024
+    modalities = frozenset({"text"})
+
+    def __init__(
+        self,
+        identity: ModelIdentity,
+        config: ModelConfig,
+        tokenization: Tokenization,
+        session: Any,
+        executor: Executor | None = None,
+    ) -> None:
+        """`session` is an onnxruntime.InferenceSession. An `executor` given must have a single thread and
+        stays open at `close`; without one the provider owns one."""
+        self.model = identity
+        self.dimensions = config.dimensions
+        self.max_tokens = config.max_tokens
+        self.normalizes = config.normalizes
+        self._config = config
+        self._tokenization = tokenization
+        self._forward = _Forward(session, config, tokenization.padding_id)
+        self._owned = None if executor else ThreadPoolExecutor(1, thread_name_prefix="vectable-infer")
+        self._executor = executor or self._owned
+        self._closed = False
+
+    def prompt(self, purpose: Purpose) -> str:
+        """What `embed` puts before each text, from the model's own configuration; "" where it names none."""
+        return self._config.prompts[purpose]
+
+    def lengths(self, items: Sequence[Item]) -> list[int]:
+        """Tokens of each text after truncation, special tokens included, without the prompt. Tokenizes (about
+        10,000 short texts a second): use a worker thread for many. Raises Unsupported for images."""
+        return self._tokenization.lengths(self._texts(items, ""))
+
+    async def embed(self, items: Sequence[Item], purpose: Purpose) -> Matrix:
+        """float32[len(items), dimensions], pooled, before normalisation, in the order of `items`. Texts are
+        sorted by length and run in passes of about 1,024 padded tokens, so any number may come at once; a
+        cancelled call stops before its next pass. Raises Unsupported (images), InvalidInput,
+        ProviderError."""
+        if self._closed:
+            raise ProviderError(f"the model {self.model.id} was closed")
+        texts = self._texts(items, self.prompt(purpose))
+        cancelled = threading.Event()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._run, texts, cancelled
+            )
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def close(self) -> None:
+        """Waits for running work, then releases the model. Further calls of `embed` raise ProviderError."""
+        self._closed = True
+        if self._owned is not None:
+            await asyncio.to_thread(self._owned.shutdown, wait=True, cancel_futures=True)
+
+    def _texts(self, items: Sequence[Item], prompt: str) -> list[str]:
+        texts = [item for item in items if isinstance(item, str)]
+        if len(texts) != len(items):
+            raise Unsupported(
+                f"{self.model.id} embeds text, not images", hint="use a model of type image or multimodal"
+            )
+        return [prompt + text for text in texts] if prompt else texts
+
+    def _run(self, texts: list[str], cancelled: threading.Event) -> Matrix:
+        out = np.empty((len(texts), self.dimensions), dtype=np.float32)
+        if not texts:
+            return out
+        ids = self._tokenization.encode(texts)
+        for rows in _passes([len(i) for i in ids]):
+            if cancelled.is_set():
+                raise ProviderError("the call was cancelled")
+            out[rows] = self._forward([ids[row] for row in rows])
+        return out
+
+
+def _passes(lengths: list[int]) -> Iterator[list[int]]:
+    """Positions in groups of similar length, shortest first, each of at most _PADDED_TOKENS padded tokens."""
+    group: list[int] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if group and (len(group) + 1) * lengths[row] > _PADDED_TOKENS:
+            yield group
+            group = []
+        group.append(row)
+    yield group
+
+
+class _Forward:
+    """One forward pass: token ids to pooled vectors. Pools in numpy where the graph gives token vectors."""
+
+    def __init__(self, session: Any, config: ModelConfig, padding_id: int) -> None:
+        self._session = session
+        self._pooling = config.pooling
+        self._padding_id = padding_id
+        self._inputs = [i.name for i in session.get_inputs()]
+        outputs = {o.name: len(o.shape) for o in session.get_outputs()}
+        built = outputs.get("embedding") == 2
+        self._pools = not built
+        token_level = [name for name, rank in outputs.items() if rank == 3]
+        unknown = set(self._inputs) - _INPUTS
+        if unknown or not (built or token_level):
+            raise Unsupported(
+                f"the model's graph has inputs {self._inputs} and outputs {list(outputs)}",
+                hint="graphs with input_ids, attention_mask and a last_hidden_state are run here",
+            )
+        self._output = "embedding" if built else token_level[0]
+
+    def __call__(self, ids: list[TokenIds]) -> Matrix:
+        shape = (len(ids), max(map(len, ids)))
+        tokens = np.full(shape, self._padding_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        for row, one in enumerate(ids):
+            tokens[row, : len(one)] = one
+            mask[row, : len(one)] = 1
+        feed = {"input_ids": tokens, "attention_mask": mask, "token_type_ids": np.zeros_like(tokens)}
+        try:
+            (output,) = self._session.run([self._output], {name: feed[name] for name in self._inputs})
+        except Exception as error:  # onnxruntime raises subclasses of plain Exception
+            raise ProviderError(f"the model failed on {shape[0]} texts: {error}") from None
+        vectors: Matrix = pool(output, mask, self._pooling) if self._pools else output
+        return vectors
+
+
+def pool(hidden: NDArray[np.float32], mask: NDArray[np.int64], pooling: Pooling) -> Matrix:
+    """One vector per text from its token vectors: hidden float32 (batch, tokens, dimensions), mask (batch,
+    tokens) 1 for tokens and 0 for padding → float32 (batch, dimensions)."""
+    if pooling == "cls":
+        return np.ascontiguousarray(hidden[:, 0], dtype=np.float32)
+    weights = mask[:, :, None].astype(np.float32)
+    if pooling == "max":
+        best: Matrix = np.where(weights > 0, hidden, np.float32(-1e9)).max(axis=1)
+        return best
+    count = weights.sum(axis=1)
+    total = (hidden * weights).sum(axis=1)
+    return np.asarray(total / (np.sqrt(count) if pooling == "mean_sqrt_len" else count), dtype=np.float32)
+
+
+def load_onnx(
+    located: Located,
+    cache_dir: Path,
+    *,
+    threads: int = DEFAULT_THREADS,
+    executor: Executor | None = None,
+) -> OnnxTextProvider:
+    """Loads a text model; takes 0.3-2 s (the first time a graph is built, up to 6 s). Built graphs are kept
+    in `cache_dir`. Raises ModelUnavailable (missing, damaged), Unsupported (another kind of model)."""
+    imports = threading.Thread(target=_import_runtime, daemon=True)
+    imports.start()  # while the weights' checksum is computed: both leave the GIL free
+    config = read_model_config(located.directory)
+    weights = usable_weights(located.directory)
+    if weights is None:
+        raise Unsupported(
+            f"{located.directory} holds no weights that are run here",
+            hint="export the model to onnx/model.onnx, with tokenizer.json beside config.json",
+            context={"model": located.id},
+        )
+    checksum = checked_sha256(located, weights)
+    imports.join()
+    tokenization = Tokenization(located.directory, config)
+    try:
+        session = _open(located, weights, checksum, config, cache_dir, threads)
+    except OSError as error:
+        raise ModelUnavailable(f"the graph of {located.id} cannot be built: {error}") from None
+    fingerprint = f"onnx-fp32:{checksum}:{config.pooling}:{config.max_tokens}"
+    return OnnxTextProvider(ModelIdentity(located.id, fingerprint), config, tokenization, session, executor)
+
+
+def _import_runtime() -> None:
+    import onnxruntime  # noqa: F401
+    import tokenizers  # noqa: F401
+
+
+def _open(
+    located: Located, weights: Path, checksum: str, config: ModelConfig, cache_dir: Path, threads: int
+) -> Any:
+    if weights.name != SAFETENSORS:
+        _refuse_quantised(weights)
+        return _session(weights, threads)
+    name = f"{located.directory.name if located.source == 'local path' else located.id}"
+    name = f"{name}-{checksum[:32]}-{config.pooling}-v{GRAPH_VERSION}"
+
+    def build(target: Path) -> None:
+        build_bert(weights, config.transformer, config.pooling, target)
+
+    with cached_graph(cache_dir, name, build) as directory:
+        return _session(directory / GRAPH_FILE, threads)
+
+
+def _refuse_quantised(graph: Path) -> None:
+    """Dynamically quantised graphs make a text's vector depend on its batch: no cache is right then."""
+    with open(graph, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if any(content.find(operator) >= 0 for operator in _QUANTISED):
+            raise Unsupported(f"{graph} is dynamically quantised", hint="use the model's fp32 export")
+
+
+def _session(graph: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # shapes differ from pass to pass
+    options.log_severity_level = 3
+    # Spinning halves the latency between operators; after a run it would take a core from everybody else.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises subclasses of plain Exception
+        raise ModelUnavailable(f"{graph} cannot be loaded: {error}") from None
