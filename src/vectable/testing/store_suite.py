@@ -70,7 +70,9 @@ class StoreSuite:
                 await store.commit(deletes=["a"])
         assert len(seen) == 4
 
-    @pytest.mark.parametrize("prefix", ["t/", "t%", "t_", "t\\", "é", "日本", "🦀", "T/", "'", '"', "[", "*", "t?"])
+    @pytest.mark.parametrize(
+        "prefix", ["t/", "t%", "t_", "t\\", "é", "日本", "🦀", "T/", "'", '"', "[", "*", "t?"]
+    )
     async def test_a_scan_takes_its_prefix_literally(self, store: StateStore, prefix: str) -> None:
         inside = {prefix, prefix + "a", prefix + "\uffff", prefix + "\U0010ffff", prefix + "%", prefix * 2}
         outside = {"x" + prefix, "t", "tX", "e", "\U0010ffff", "", "tt/", "日"} - inside

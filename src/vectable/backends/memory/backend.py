@@ -263,5 +263,5 @@ def _fit(stored: StoredTable, table: Table) -> None:
 
 
 def _refitted(row: StoredRow, defaults: Mapping[str, Any], versions: frozenset[str]) -> StoredRow:
-    values = {i: row.values[i] if i in row.values else default for i, default in defaults.items()}
+    values = {i: row.values.get(i, default) for i, default in defaults.items()}
     return replace(row, values=values, cells={v: c for v, c in row.cells.items() if v in versions})

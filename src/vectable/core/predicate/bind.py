@@ -97,9 +97,14 @@ def _folded(clause: Clause, type_: ColumnType) -> Predicate:
         if distinct:
             return Clause(column=clause.column, operator=clause.operator, value=distinct)
         return _empty_in(clause, type_)
-    if clause.operator == "between" and clause.value[0] > clause.value[1]:
+    if clause.operator == "between" and _holds_nothing(*clause.value):
         return FALSE
     return clause
+
+
+def _holds_nothing(low: Any, high: Any) -> bool:
+    """Whether no value lies between: the ends are of different kinds (JSON columns take both), or crossed."""
+    return isinstance(low, str) is not isinstance(high, str) or bool(low > high)
 
 
 def _empty_in(clause: Clause, type_: ColumnType) -> Predicate:
