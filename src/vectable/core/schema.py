@@ -110,17 +110,19 @@ class Version(Frozen):
     dimensions: int
     metric: Metric = Metric.COSINE
     identity: str | None = None
+    prompt: str = ""
+    """What the model's configuration puts before a document; part of every content key."""
     normalized: bool = False
     """True when every stored vector was normalised by us, because the model's own configuration says so."""
 
 
 class Embedding(Frozen):
     """How a computed vector column is filled: `template` renders the row's text, e.g. "{title}\\n{teaches}";
-    a plain source column is the template "{teaches}". `source` keeps what the user wrote.
-    `max_inline` style settings are the engine's, not the column's."""
+    a plain source column is the template "{teaches}". `source` names that column, and is None for a template.
+    `auto_update` false: nothing is embedded until a refresh. `cache` false: the vector cache is not used."""
 
     model: str
-    source: str
+    source: str | None
     template: str
     auto_update: bool = True
     cache: bool = True

@@ -1,0 +1,89 @@
+"""Settings: from arguments, then VECTABLE_* variables, then plain names, then defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from vectable.errors import InvalidInput
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+_PLAIN_NAMES = {
+    "port": "PORT",
+    "text_model": "TEXT_MODEL",
+    "cache_max_size": "CACHE_MAX_SIZE",
+    "cache_ttl_ms": "CACHE_TTL",
+    "fake_embeddings": "APP_USE_FAKE_EMBEDDINGS",
+}
+
+
+def default_cache_directory() -> Path:
+    """Where derived model files are kept: $XDG_CACHE_HOME/vectable, else ~/.cache/vectable."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vectable"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. Sizes in bytes, times in milliseconds."""
+
+    db: str = "./vectable-data"
+    host: str = "127.0.0.1"
+    port: int = 3000
+    insecure: bool = False
+    text_model: str = DEFAULT_MODEL
+    cache_max_size: int = 10_000
+    """Entries in the memory tier of the vector cache."""
+    cache_ttl_ms: int = 3_600_000
+    persistent_cache_bytes: int = 4 << 30
+    """Size of the vector cache kept on disk; the oldest entries go first."""
+    inline_cells: int = 100
+    """Changed cells embedded within the write; more become a job."""
+    embed_batch_tokens: int = 1_024
+    """Padded tokens handed to a model at once."""
+    resident_bytes: int = 1 << 30
+    """Memory for resident indexes; 0 turns them off."""
+    search_threads: int = 2
+    synchronous: str = "full"
+    """full: a power cut loses nothing acknowledged; normal: faster, kill -9 loses nothing."""
+    busy_timeout_ms: int = 30_000
+    request_timeout_ms: int = 30_000
+    cache_dir: str = ""
+    fake_embeddings: bool = False
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Self:
+        """Settings with `arguments` (None: not given) over the environment over the defaults.
+        Raises InvalidInput naming the variable that cannot be read."""
+        environ = os.environ if environ is None else environ
+        values = {name: value for name, value in arguments.items() if value is not None}
+        known = {f.name: f for f in fields(cls)}
+        for name in values.keys() - known.keys():
+            raise InvalidInput(f"unknown setting {name!r}", hint=f"known settings: {', '.join(known)}")
+        for name, field in known.items():
+            for variable in (f"VECTABLE_{name.upper()}", _PLAIN_NAMES.get(name, "")):
+                if name not in values and environ.get(variable):
+                    values[name] = _read(variable, environ[variable], field.default)
+        return cls(**values)
+
+    @property
+    def cache_directory(self) -> Path:
+        """`cache_dir`, else the user's cache directory."""
+        return Path(self.cache_dir) if self.cache_dir else default_cache_directory()
+
+
+def _read(variable: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() in {"1", "true", "yes", "on"}:
+            return True
+        if text.lower() in {"0", "false", "no", "off"}:
+            return False
+        raise InvalidInput(f"{variable}={text!r} is neither true nor false", hint="write 1 or 0")
+    if isinstance(default, int):
+        try:
+            return int(text)
+        except ValueError:
+            raise InvalidInput(f"{variable}={text!r} is not a whole number") from None
+    return text

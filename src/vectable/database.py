@@ -1,0 +1,242 @@
+"""Wiring: from a URL and settings to a database whose parts know each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from vectable.config import Settings
+from vectable.core.context import LOCAL
+from vectable.core.predicate import TRUE
+from vectable.core.schema import new_id
+from vectable.engine.catalog import Catalog
+from vectable.engine.columns import EmbeddingColumns
+from vectable.engine.embed import Embedder
+from vectable.engine.index import Indexer
+from vectable.engine.jobs import Jobs
+from vectable.engine.leases import Leases
+from vectable.engine.read import Reader
+from vectable.engine.refresh import Refresher
+from vectable.engine.resident import ResidentRegistry
+from vectable.engine.search import Searcher
+from vectable.engine.write import Writer
+from vectable.errors import InvalidInput, Unsupported
+from vectable.indexes.faiss import FaissLibrary
+from vectable.interfaces import Backend, Progress, StateStore, VectorCache
+
+_SCHEMES = "a directory, sqlite:///DIRECTORY, or memory:"
+
+
+@dataclass(slots=True)
+class Storage:
+    """What a URL opens: the ports, and what only this kind of storage can do."""
+
+    url: str
+    backend: Backend
+    state: StateStore
+    cache: VectorCache
+    identity: str
+    directory: Path | None
+    """Where the database's files are, if anywhere."""
+    index_directory: Path | None
+    close: Callable[[], Awaitable[None]]
+    backup: Callable[..., Awaitable[None]] | None = None
+
+
+def database_directory(url: str | os.PathLike[str]) -> Path | None:
+    """The directory of an embedded database; None for `memory:`. Raises InvalidInput for an unknown scheme."""
+    text = os.fspath(url)
+    scheme = urlsplit(text).scheme.lower() if ":" in text[:20] and not Path(text).exists() else ""
+    if scheme == "memory" or text == "memory:":
+        return None
+    if scheme in ("sqlite", "file"):
+        path = unquote(text.split(":", 1)[1])
+        if path.startswith("///"):
+            path = path[2:] if not path.startswith("////") else path[3:]
+        return Path(path)
+    if len(scheme) > 1:
+        raise InvalidInput(f"{scheme}: is not a kind of database known here", hint=f"give {_SCHEMES}")
+    if not text:
+        raise InvalidInput("the database has no path", hint=f"give {_SCHEMES}")
+    return Path(text)
+
+
+async def open_storage(url: str | os.PathLike[str], settings: Settings) -> Storage:
+    """Opens what `url` names, creating it when missing. Raises BackendError's kinds, InvalidInput."""
+    directory = database_directory(url)
+    return await (_open_memory() if directory is None else _open_sqlite(directory, settings))
+
+
+async def _open_memory() -> Storage:
+    from vectable.backends.memory import MemoryBackend
+    from vectable.state.memory import MemoryStateStore, MemoryVectorCache
+
+    backend = MemoryBackend()
+    await backend.open()
+    return Storage(
+        url="memory:",
+        backend=backend,
+        state=MemoryStateStore(),
+        cache=MemoryVectorCache(),
+        identity=new_id(),
+        directory=None,
+        index_directory=None,
+        close=backend.close,
+    )
+
+
+async def _open_sqlite(directory: Path, settings: Settings) -> Storage:
+    from vectable.backends.sqlite import SqliteBackend
+    from vectable.drivers.sqlite import SqliteDriver
+    from vectable.state.sqlite import SqliteStateStore, SqliteVectorCache
+
+    if settings.synchronous not in ("full", "normal"):
+        raise InvalidInput(f"synchronous is {settings.synchronous!r}", hint="use full or normal")
+    driver = SqliteDriver(
+        directory,
+        synchronous="full" if settings.synchronous == "full" else "normal",
+        busy_timeout_s=settings.busy_timeout_ms / 1000,
+    )
+    backend = SqliteBackend(driver)
+    await backend.open()
+
+    async def close() -> None:
+        await backend.close()
+        await driver.close()
+
+    return Storage(
+        url=str(driver.directory),
+        backend=backend,
+        state=SqliteStateStore(driver),
+        cache=SqliteVectorCache(driver),
+        identity=driver.identity,
+        directory=driver.directory,
+        index_directory=driver.index_directory,
+        close=close,
+        backup=driver.backup,
+    )
+
+
+class Database:
+    """An open database. Belongs to the event loop it was opened on; close it there."""
+
+    def __init__(self, storage: Storage, settings: Settings, pool: ThreadPoolExecutor) -> None:
+        self.url = storage.url
+        self.settings = settings
+        self.identity = storage.identity
+        self.backend = storage.backend
+        self.state = storage.state
+        self.cache = storage.cache
+        self._storage = storage
+        self._pool = pool
+        self.leases = Leases(self.state)
+        self.jobs = Jobs(self.state, self.leases)
+        self.catalog = Catalog(self.state, self.backend)
+        self.embedder = Embedder(settings, self.cache)
+        self.refresher = Refresher(
+            self.backend, self.catalog, self.embedder, self.jobs, self.leases, settings.inline_cells
+        )
+        self.writer = Writer(self.backend, self.catalog, self.embedder, self.refresher)
+        self.columns = EmbeddingColumns(
+            self.backend, self.catalog, self.embedder, self.refresher, self.leases
+        )
+        self.registry = _registry(settings.resident_bytes)
+        self.searcher = Searcher(
+            self.identity,
+            self.backend,
+            self.registry,
+            directory=storage.index_directory,
+            pool=pool,
+        )
+        self.reader = Reader(self.backend, self.catalog, self.embedder, self.searcher, self.writer.marks)
+        self.indexer = Indexer(self.backend, self.state, self.catalog, self.searcher, self.jobs)
+
+    @classmethod
+    async def open(cls, url: str | os.PathLike[str] | None = None, settings: Settings | None = None) -> Self:
+        """Opens the database at `url` (a directory, sqlite:///DIRECTORY, memory:; None: the setting `db`),
+        creating it when missing. Raises InvalidInput, DatabaseDamaged, DatabaseNewer, ReadOnlyDatabase, …"""
+        settings = settings or Settings.from_environment()
+        storage = await open_storage(settings.db if url is None else url, settings)
+        pool = ThreadPoolExecutor(max_workers=settings.search_threads, thread_name_prefix="search")
+        return cls(storage, settings, pool)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stops this process's jobs (they are taken up again by the next one) and closes every file."""
+        await self.refresher.close()
+        await self.jobs.close()
+        await self.searcher.close()
+        await self.embedder.close()
+        self._pool.shutdown(wait=True)
+        await self._storage.close()
+
+    async def backup(
+        self, file: str | os.PathLike[str], *, overwrite: bool = False, progress: Progress | None = None
+    ) -> None:
+        """Copies the database as of now into one file, while others read and write. Raises Unsupported for
+        storage without files, AlreadyExists, DiskFull."""
+        if self._storage.backup is None:
+            raise Unsupported("a database in memory cannot be backed up", hint="open a directory instead")
+        await self._storage.backup(file, overwrite=overwrite, progress=progress)
+
+    async def maintain(self) -> None:
+        """Housekeeping: prunes what is no longer needed. Safe at any time."""
+        await self.backend.maintain()
+        await self.jobs.prune()
+
+    async def status(self) -> dict[str, Any]:
+        """What there is and what is going on, JSON-ready."""
+        tables = []
+        for table in await self.catalog.list(LOCAL):
+            async with self.backend.view(table) as view:
+                rows = await view.count(self.backend.push(table, TRUE))
+            columns = {c.name: dict(s) for c, s in await self.columns.list(LOCAL, table.full_name)}
+            tables.append({"name": table.full_name, "rows": rows, "embedding_columns": columns})
+        entries, size = await self.cache.size()
+        running = [j for j in await self.jobs.list(LOCAL) if j.status in ("queued", "running")]
+        return {
+            "url": self.url,
+            "backend": type(self.backend).__name__.removesuffix("Backend").lower(),
+            "tables": tables,
+            "bytes_on_disk": _bytes_below(self._storage.directory),
+            "resident_bytes": self.registry.held(),
+            "resident_limit": self.settings.resident_bytes,
+            "cache": {"memory": self.embedder.cache_stats(), "persistent": {"size": entries, "bytes": size}},
+            "models_loaded": self.embedder.models.loaded_ids(),
+            "jobs": [j.model_dump() for j in running],
+        }
+
+
+def restore(file: str | os.PathLike[str], url: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Makes the backup `file` the database at `url`. Raises InvalidInput, AlreadyExists (unless `overwrite`),
+    DatabaseDamaged, DatabaseNewer."""
+    directory = database_directory(url)
+    if directory is None:
+        raise Unsupported("a database in memory cannot be restored", hint="name a directory")
+    from vectable.drivers.sqlite.backup import restore as restore_directory
+
+    restore_directory(file, directory, overwrite=overwrite)
+
+
+def _bytes_below(directory: Path | None) -> int:
+    if directory is None:
+        return 0
+    total = 0
+    for root, _, names in os.walk(directory):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(root, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total

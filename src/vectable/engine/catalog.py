@@ -1,0 +1,343 @@
+"""The catalogue: which tables exist and how they are defined, changed in steps that survive a crash.
+
+A definition and its storage cannot change in one transaction on every backend. So the intended definition is
+recorded first (`next`), storage follows, and then the record is settled. Whoever meets an unsettled record
+finishes it; every step may be repeated.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from vectable.core.context import Context
+from vectable.core.schema import (
+    Column,
+    Index,
+    Table,
+    Version,
+    check_name,
+    split_table_name,
+)
+from vectable.engine.definitions import check_new_column, parse_columns, parse_key
+from vectable.errors import (
+    AlreadyExists,
+    Conflict,
+    InvalidInput,
+    StaleGeneration,
+    TableNotFound,
+    did_you_mean,
+)
+from vectable.interfaces import Backend, SchemaChange, StateStore
+
+REVISION = "catalog"
+"""State key touched by every change, so that one cheap read tells whether anything changed."""
+Kind = Literal[
+    "create_table", "drop_table", "add_column", "drop_column", "stage_version", "discard_version",
+    "create_index", "drop_index", "redefine",
+]  # fmt: skip
+
+
+class Change(BaseModel):
+    """A step of a definition on its way: `table` is the definition after it."""
+
+    kind: Kind
+    table: Table
+    column: Column | None = None
+    version: Version | None = None
+    index: Index | None = None
+
+    def for_storage(self) -> SchemaChange:
+        """The part of it storage needs."""
+        return SchemaChange(self.kind, self.column, self.version, self.index)
+
+
+class Record(BaseModel):
+    """What the state store keeps per table: the settled definition, and the change under way."""
+
+    table: Table | None = None
+    next: Change | None = None
+
+
+class Catalog:
+    """Definitions by name. Reads notice other processes' changes at once."""
+
+    def __init__(self, state: StateStore, backend: Backend) -> None:
+        self._state = state
+        self._backend = backend
+        self._revision = -1
+        self._names: dict[tuple[str, str], str] = {}
+        self._tables: dict[str, Table] = {}
+
+    async def get(self, context: Context, name: str) -> Table:
+        """The definition of table `name`. Raises TableNotFound."""
+        where = self._split(context, name)
+        await self._refresh()
+        table_id = self._names.get(where)
+        if table_id is None:
+            known = [t.full_name for t in self._tables.values()]
+            raise TableNotFound(f"there is no table {name!r}", hint=did_you_mean(name, known, "tables"))
+        return self._tables[table_id]
+
+    async def by_id(self, table_id: str) -> Table | None:
+        """The definition with that id, under whatever name; None when it was dropped."""
+        await self._refresh()
+        return self._tables.get(table_id)
+
+    async def list(self, context: Context, namespace: str | None = None) -> list[Table]:
+        """Every table (of one namespace), by full name."""
+        await self._refresh()
+        found = [t for t in self._tables.values() if namespace in (None, t.namespace)]
+        return sorted(found, key=lambda t: (t.namespace, t.name))
+
+    async def create(
+        self,
+        context: Context,
+        name: str,
+        columns: Mapping[str, Any],
+        key: Sequence[str] | None = None,
+        if_exists: Literal["error", "ok"] = "error",
+    ) -> Table:
+        """A new table. Raises AlreadyExists (unless `if_exists="ok"`, which returns the table there is)."""
+        namespace, table_name = self._split(context, name)
+        definitions = parse_columns(columns, key)
+        table = Table(
+            namespace=namespace,
+            name=table_name,
+            key=parse_key(definitions, key),
+            columns=definitions,
+            created_at=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        )
+        await self._refresh()
+        if (namespace, table_name) in self._names:
+            return await self._existing(context, name, if_exists)
+        record = Record(next=Change(kind="create_table", table=table))
+        try:
+            await self._commit(
+                {_name_key(table): 0}, {_name_key(table): table.id.encode()}, table.id, record, 0
+            )
+        except Conflict:
+            return await self._existing(context, name, if_exists)
+        await self._settle(table.id)
+        return await self.get(context, name)
+
+    async def _existing(self, context: Context, name: str, if_exists: str) -> Table:
+        if if_exists == "ok":
+            return await self.get(context, name)
+        raise AlreadyExists(f"a table {name!r} exists already", hint="choose another name, or if_exists='ok'")
+
+    async def rename(self, context: Context, name: str, new: str) -> Table:
+        """The same table under another name; nothing is copied."""
+        table, revision = await self._settled((await self.get(context, name)).id)
+        namespace, table_name = self._split(context, new)
+        renamed = table.model_copy(update={"namespace": namespace, "name": table_name})
+        if (namespace, table_name) == (table.namespace, table.name):
+            return table
+        try:
+            await self._commit(
+                {_name_key(renamed): 0},
+                {_name_key(renamed): table.id.encode()},
+                table.id,
+                Record(table=renamed),
+                revision,
+                deletes=[_name_key(table)],
+            )
+        except Conflict:
+            await self._refresh()
+            if (namespace, table_name) in self._names:
+                raise AlreadyExists(f"a table {new!r} exists already") from None
+            raise
+        return await self.get(context, new)
+
+    async def drop(self, context: Context, name: str, missing_ok: bool = False) -> None:
+        """Removes the table, its rows, vectors and indexes."""
+        try:
+            table = await self.get(context, name)
+        except TableNotFound:
+            if missing_ok:
+                return
+            raise
+        table, revision = await self._settled(table.id)
+        record = Record(next=Change(kind="drop_table", table=table))
+        await self._commit({}, {}, table.id, record, revision, deletes=[_name_key(table)])
+        await self._settle(table.id)
+
+    async def add_columns(self, context: Context, name: str, columns: Mapping[str, Any]) -> Table:
+        """Adds columns, one after the other; rows there already get the default, else null."""
+        table = await self.get(context, name)
+        new = parse_columns(columns, None, complete=False)
+        for column in new:
+            check_new_column(table, column)
+        for column in new:
+            await self._require_empty_or_fillable(table, column)
+        for column in new:
+            table = await self.change(
+                table.id,
+                "add_column",
+                lambda t, c=column: (*t.columns, check_new_column(t, c)),
+                column=column,
+            )
+        return table
+
+    async def _require_empty_or_fillable(self, table: Table, column: Column) -> None:
+        if column.nullable or column.default is not None:
+            return
+        from vectable.core.predicate import TRUE
+
+        async with self._backend.view(table) as view:
+            if await view.count(self._backend.push(table, TRUE)):
+                raise InvalidInput(
+                    f"column {column.name!r} may not be null, but the table has rows without it",
+                    hint="give it a default, or make it nullable",
+                )
+
+    async def drop_columns(self, context: Context, name: str, names: Sequence[str]) -> Table:
+        """Removes columns with their values, vectors and indexes. Raises Conflict while an embedding column
+        is made from one of them."""
+        from vectable.engine.definitions import check_droppable
+
+        table = await self.get(context, name)
+        columns = check_droppable(table, names)
+        for column in columns:
+            table = await self.change(
+                table.id,
+                "drop_column",
+                lambda t, c=column: tuple(x for x in t.columns if x.id != c.id),
+                column=column,
+                indexes=lambda t, c=column: tuple(i for i in t.indexes if i.column != c.id),
+            )
+        return table
+
+    async def rename_column(self, context: Context, name: str, old: str, new: str) -> Table:
+        """The same column under another name; templates that use it follow."""
+        from vectable.engine.definitions import renamed_columns
+
+        table = await self.get(context, name)
+        check_name(new, "column")
+        table.column(old)
+        if old == new:
+            return table
+        return await self.change(table.id, "redefine", lambda t: renamed_columns(t, old, new))
+
+    async def change(
+        self,
+        table_id: str,
+        kind: Kind,
+        columns: Any = None,
+        *,
+        indexes: Any = None,
+        column: Column | None = None,
+        version: Version | None = None,
+        index: Index | None = None,
+    ) -> Table:
+        """One step of a definition: `columns` and `indexes` map the current definition to the new value. Tried
+        again when another writer's change came between. Raises TableNotFound when the table is gone."""
+        for _ in range(20):
+            table, revision = await self._settled(table_id)
+            updates: dict[str, Any] = {}
+            if columns is not None:
+                updates["columns"] = columns(table)
+            if indexes is not None:
+                updates["indexes"] = indexes(table)
+            after = table.replace(**updates)
+            record = Record(
+                table=table,
+                next=Change(kind=kind, table=after, column=column, version=version, index=index),
+            )
+            try:
+                await self._commit({}, {}, table_id, record, revision)
+            except Conflict:
+                continue
+            await self._settle(table_id)
+            settled = await self.by_id(table_id)
+            if settled is not None:
+                return settled
+        raise Conflict("the table's definition kept changing", hint="try again")
+
+    def _split(self, context: Context, name: str) -> tuple[str, str]:
+        namespace, table = split_table_name(name)
+        return (namespace if "." in name else context.namespace), table
+
+    async def _settled(self, table_id: str) -> tuple[Table, int]:
+        """The settled definition, with the revision of its record."""
+        for _ in range(20):
+            entry = (await self._state.get([_record_key(table_id)])).get(_record_key(table_id))
+            if entry is None:
+                raise TableNotFound("the table was dropped meanwhile")
+            record = Record.model_validate_json(entry.value)
+            if record.next is None and record.table is not None:
+                return record.table, entry.revision
+            await self._settle(table_id)
+        raise Conflict("the table's definition kept changing", hint="try again")
+
+    async def _commit(
+        self,
+        expects: Mapping[str, int],
+        puts: Mapping[str, bytes],
+        table_id: str,
+        record: Record,
+        revision: int,
+        deletes: Sequence[str] = (),
+    ) -> None:
+        key = _record_key(table_id)
+        await self._state.commit(
+            {**expects, key: revision},
+            {**puts, key: record.model_dump_json().encode(), REVISION: b"1"},
+            deletes,
+        )
+
+    async def _settle(self, table_id: str) -> None:
+        """Brings storage to the recorded intention, then the record to rest. Safe to run anywhere, twice."""
+        key = _record_key(table_id)
+        entry = (await self._state.get([key])).get(key)
+        if entry is None:
+            return
+        change = Record.model_validate_json(entry.value).next
+        if change is None:
+            return
+        try:
+            await self._backend.alter(change.table, change.for_storage())
+        except StaleGeneration:
+            return  # another process settled this change and went on
+        try:
+            if change.kind == "drop_table":
+                await self._state.commit({key: entry.revision}, {REVISION: b"1"}, [key])
+            else:
+                record = Record(table=change.table)
+                puts = {key: record.model_dump_json().encode(), REVISION: b"1"}
+                await self._state.commit({key: entry.revision}, puts)
+        except Conflict:
+            return  # settled by another process between our read and our commit
+
+    async def _refresh(self) -> None:
+        entry = (await self._state.get([REVISION])).get(REVISION)
+        revision = entry.revision if entry else 0
+        if revision == self._revision:
+            return
+        tables: dict[str, Table] = {}
+        unsettled = []
+        for key, found in (await self._state.scan("table/")).items():
+            record = Record.model_validate_json(found.value)
+            if record.next is not None:
+                unsettled.append(key.removeprefix("table/"))
+            if record.table is not None:
+                tables[record.table.id] = record.table
+        if unsettled:
+            for table_id in unsettled:
+                await self._settle(table_id)
+            await self._refresh()
+            return
+        self._tables = tables
+        self._names = {(t.namespace, t.name): t.id for t in tables.values()}
+        self._revision = revision
+
+
+def _record_key(table_id: str) -> str:
+    return f"table/{table_id}"
+
+
+def _name_key(table: Table) -> str:
+    return f"name/{table.namespace}/{table.name}"

@@ -1,0 +1,141 @@
+"""Filling cells: what a row wants rendered, embedded, and written only where the row still wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from vectable.core.cell import Cell
+from vectable.core.recipe import Content, content_key, render, template_columns
+from vectable.core.rows import CellWrite, RecordBatch, WriteBatch
+from vectable.core.schema import Column, Embedding, Table, Version
+from vectable.core.values import check_default
+from vectable.engine.embed import Embedder, Failure
+from vectable.engine.embed.embedder import Step
+from vectable.errors import ModelMismatch
+from vectable.interfaces import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An embedding column of a table, at the version to fill."""
+
+    table: Table
+    column: Column
+    version: Version
+
+    @property
+    def embedding(self) -> Embedding:
+        """How the column is computed."""
+        if self.column.embedding is None:
+            raise TypeError(f"column {self.column.name} is not computed")
+        return self.column.embedding
+
+    @property
+    def columns(self) -> list[str]:
+        """What must be read of a row to render its content."""
+        return template_columns(self.embedding.template)
+
+
+def targets(table: Table, *, automatic: bool) -> list[Target]:
+    """Every version of every embedding column; `automatic`: only of those kept true without being asked."""
+    return [
+        Target(table, column, version)
+        for column, version in table.versions
+        if column.embedding is not None and (column.embedding.auto_update or not automatic)
+    ]
+
+
+def contents(target: Target, batch: RecordBatch) -> list[Content | None]:
+    """What each row's cell should be made from."""
+    defaults = {c.name: check_default(c) for c in target.table.stored_columns if c.default is not None}
+    return [render(target.embedding.template, row, defaults) for row in batch.rows()]
+
+
+def want_of(target: Target, content: Content | None) -> bytes | None:
+    """The content key a cell with that content wants."""
+    if content is None:
+        return None
+    return content_key(target.version.identity or "", target.version.prompt, content)
+
+
+async def check_identity(embedder: Embedder, target: Target) -> None:
+    """Raises ModelMismatch when the model at hand is not the one the version was made by."""
+    provider = await embedder.models.provider(target.embedding.model)
+    if str(provider.model) != target.version.identity:
+        raise ModelMismatch(
+            f"column {target.column.name!r} was embedded by {target.version.identity}, "
+            f"but {target.embedding.model!r} is {provider.model} here",
+            hint="use the same model, runtime and precision; or drop the column and add it again",
+        )
+
+
+async def fill(
+    backend: Backend,
+    embedder: Embedder,
+    target: Target,
+    batch: RecordBatch,
+    states: Collection[str],
+    *,
+    read_cache: bool = True,
+    step: Step | None = None,
+) -> tuple[int, int]:
+    """Embeds the batch's cells that are in one of `states`, outside any lock, and writes them where the row
+    still wants the same. (vectors written, errors written)."""
+    cells = batch.cells[target.version.id]
+    rows = [i for i, cell in enumerate(cells) if cell.state in states]
+    made = contents(target, batch)
+    todo = [(i, content) for i in rows if (content := made[i]) is not None]
+    results = await embedder.encode_each(
+        [content for _, content in todo],
+        target.embedding.model,
+        normalized=target.version.normalized,
+        use_cache=target.embedding.cache,
+        read_cache=read_cache,
+        step=step,
+    )
+    writes = [
+        _cell_write(target, batch, i, cells[i], content, result)
+        for (i, content), result in zip(todo, results, strict=True)
+    ]
+    # A row whose content vanished while its cell still wanted one: the cell wants nothing now.
+    writes += [
+        CellWrite(batch.keys[i], target.version.id, None, set_want=True, revision=batch.revisions[i])
+        for i in rows
+        if made[i] is None and cells[i].want is not None
+    ]
+    if writes:
+        await backend.write(target.table, WriteBatch(generation=target.table.generation, cells=writes))
+    errors = sum(isinstance(r, Failure) for r in results)
+    return len(results) - errors, errors
+
+
+def _cell_write(
+    target: Target, batch: RecordBatch, i: int, cell: Cell, content: Content, result: bytes | Failure
+) -> CellWrite:
+    want = want_of(target, content)
+    vector = None if isinstance(result, Failure) else result
+    error = str(result.error) if isinstance(result, Failure) else None
+    if want == cell.want:
+        return CellWrite(batch.keys[i], target.version.id, want, vector, error)
+    return CellWrite(
+        batch.keys[i], target.version.id, want, vector, error, set_want=True, revision=batch.revisions[i]
+    )
+
+
+def missing_wants(
+    target: Target, batch: RecordBatch, known: dict[bytes, bytes], wants: Sequence[bytes | None]
+) -> list[CellWrite]:
+    """Wants for rows that were there before the column was; with the vector where it is known already."""
+    return [
+        CellWrite(
+            batch.keys[i],
+            target.version.id,
+            want,
+            known.get(want),
+            set_want=True,
+            revision=batch.revisions[i],
+        )
+        for i, (cell, want) in enumerate(zip(batch.cells[target.version.id], wants, strict=True))
+        if want is not None and cell.want != want
+    ]

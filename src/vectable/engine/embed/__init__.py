@@ -1,0 +1,5 @@
+"""From texts and images to vectors: cache first, then the model, in batches that waste nothing."""
+
+from vectable.engine.embed.embedder import Embedder, Encoded, Failure
+
+__all__ = ["Embedder", "Encoded", "Failure"]

@@ -1,0 +1,274 @@
+"""The one way anything is embedded: content key → cache → in-flight work → model."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vectable.config import Settings
+from vectable.core.recipe import content_key
+from vectable.core.vectors import Matrix, from_bytes, normalize, to_bytes
+from vectable.engine.embed.batches import token_batches
+from vectable.engine.embed.models import Models
+from vectable.engine.embed.tiers import CacheTiers
+from vectable.errors import InvalidInput, ProviderError, Unsupported, VectableError
+from vectable.interfaces import EmbeddingProvider, Item, ModelCard, Purpose, VectorCache
+
+Step = Callable[[int], None]
+"""Told how many more items are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one item has no vector."""
+
+    error: VectableError
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """`vectors` float32[n, dimensions] in the order of the items; `tokens` and `inference_ms` count only what
+    the model computed."""
+
+    vectors: Matrix
+    cached: list[bool]
+    model: str
+    dimensions: int
+    tokens: int
+    inference_ms: float
+
+
+@dataclass(slots=True)
+class _Work:
+    """What one call still has to compute: first position by content key, and what it cost."""
+
+    tokens: int = 0
+    inference_ms: float = 0.0
+    results: dict[bytes, bytes | Failure] = field(default_factory=dict)
+
+
+class Embedder:
+    """Belongs to one event loop. Equal contents asked for at the same time are computed once."""
+
+    def __init__(self, settings: Settings, cache: VectorCache, *, allow_paths: bool = True) -> None:
+        self.models = Models(settings, allow_paths=allow_paths)
+        self._tiers = CacheTiers(
+            cache, settings.cache_max_size, settings.cache_ttl_ms, settings.persistent_cache_bytes
+        )
+        self._budget = settings.embed_batch_tokens
+        self._in_flight: dict[bytes, asyncio.Future[bytes | Failure]] = {}
+
+    async def card(self, model: str | None) -> ModelCard:
+        """What is known of a model. Raises ModelNotFound."""
+        return self.models.card(model)
+
+    def cards(self) -> list[ModelCard]:
+        """Every model known here."""
+        return self.models.cards()
+
+    async def preload(self, model: str | None) -> tuple[ModelCard, float]:
+        """Loads a model; its card and the milliseconds it took."""
+        return await self.models.preload(model)
+
+    def cache_stats(self) -> dict[str, Any]:
+        """Size, limit, hits, misses, evictions and bytes of the cache's memory tier."""
+        return self._tiers.stats()
+
+    async def clear_cache(self, persistent: bool = False) -> int:
+        """Empties the memory tier, or both; how many entries went."""
+        return await self._tiers.clear(persistent)
+
+    async def encode(
+        self,
+        items: Sequence[Item],
+        model: str | None = None,
+        *,
+        purpose: Purpose = "document",
+        cache: bool = True,
+        normalize_vectors: bool = True,
+    ) -> Encoded:
+        """Vectors for `items`, each of Euclidean length 1 unless told otherwise. `cache` false neither reads
+        nor writes the cache. Raises the first item's error when one fails: ModelNotFound, Unsupported,
+        ProviderError, InvalidInput."""
+        provider = await self.models.provider(model)
+        keys = self.content_keys(provider, items, purpose)
+        known = await self._tiers.get_many(keys) if cache else {}
+        work = await self._compute(provider, items, keys, known, purpose, cache, None)
+        for key in keys:
+            failed = work.results.get(key)
+            if isinstance(failed, Failure):
+                raise failed.error
+        raw = [known[k] if k in known else _vector(work.results[k]) for k in keys]
+        matrix = (
+            np.stack([from_bytes(v) for v in raw]) if raw else np.empty((0, provider.dimensions), np.float32)
+        )
+        return Encoded(
+            vectors=normalize(matrix) if normalize_vectors else matrix,
+            cached=[key in known for key in keys],
+            model=provider.model.id,
+            dimensions=provider.dimensions,
+            tokens=work.tokens,
+            inference_ms=work.inference_ms,
+        )
+
+    async def encode_each(
+        self,
+        items: Sequence[Item],
+        model: str,
+        *,
+        normalized: bool,
+        use_cache: bool,
+        read_cache: bool = True,
+        step: Step | None = None,
+    ) -> list[bytes | Failure]:
+        """Stored vectors for documents, or a Failure per item: one bad item costs the others nothing.
+        `read_cache` false computes anew but keeps the result."""
+        provider = await self.models.provider(model)
+        keys = self.content_keys(provider, items, "document")
+        known = await self._tiers.get_many(keys) if use_cache and read_cache else {}
+        if step is not None and known:
+            step(sum(key in known for key in keys))
+        work = await self._compute(provider, items, keys, known, "document", use_cache, step)
+        found = [known[k] if k in known else work.results[k] for k in keys]
+        return [v if isinstance(v, Failure) else stored_form(v, normalized) for v in found]
+
+    async def cached_vectors(self, wants: Sequence[bytes], normalized: bool) -> dict[bytes, bytes]:
+        """Stored vectors the cache already holds, by content key."""
+        found = await self._tiers.get_many(wants)
+        return {key: stored_form(vector, normalized) for key, vector in found.items()}
+
+    def content_keys(
+        self, provider: EmbeddingProvider, items: Sequence[Item], purpose: Purpose
+    ) -> list[bytes]:
+        """One content key per item. Raises Unsupported for items the model cannot take."""
+        for item in items:
+            kind = "text" if isinstance(item, str) else "image"
+            if kind not in provider.modalities:
+                raise Unsupported(
+                    f"model {provider.model.id} does not embed {kind}s",
+                    hint=f"it takes {' and '.join(sorted(provider.modalities))}",
+                )
+        identity, prompt = str(provider.model), provider.prompt(purpose)
+        return [content_key(identity, prompt, item) for item in items]
+
+    async def _compute(
+        self,
+        provider: EmbeddingProvider,
+        items: Sequence[Item],
+        keys: Sequence[bytes],
+        known: dict[bytes, bytes],
+        purpose: Purpose,
+        store: bool,
+        step: Step | None,
+    ) -> _Work:
+        work = _Work()
+        mine: dict[bytes, int] = {}
+        theirs: dict[bytes, asyncio.Future[bytes | Failure]] = {}
+        for position, key in enumerate(keys):
+            if key in known or key in mine or key in theirs:
+                continue
+            if key in self._in_flight:
+                theirs[key] = self._in_flight[key]
+            else:
+                mine[key] = position
+        loop = asyncio.get_running_loop()
+        for key in mine:
+            self._in_flight[key] = loop.create_future()
+        counts = _counts(keys, mine) if step is not None else {}
+        try:
+            await self._run(provider, items, mine, purpose, store, work, step, counts)
+        finally:
+            for key in mine:
+                lost = Failure(ProviderError("the embedding was abandoned", hint="try again"))
+                future = self._in_flight.pop(key)
+                if not future.done():
+                    future.set_result(work.results.get(key, lost))
+        for key, future in theirs.items():
+            work.results[key] = await asyncio.shield(future)
+        return work
+
+    async def _run(
+        self,
+        provider: EmbeddingProvider,
+        items: Sequence[Item],
+        mine: dict[bytes, int],
+        purpose: Purpose,
+        store: bool,
+        work: _Work,
+        step: Step | None,
+        counts: dict[bytes, int],
+    ) -> None:
+        keys = list(mine)
+        lengths = provider.lengths([items[mine[key]] for key in keys])
+        unsaved: dict[bytes, bytes] = {}
+        saved_at = time.monotonic()
+        for batch in token_batches(lengths, self._budget, provider.max_batch):
+            batch_keys = [keys[i] for i in batch]
+            started = time.perf_counter()
+            results = await _embed(provider, [items[mine[key]] for key in batch_keys], purpose)
+            work.inference_ms += (time.perf_counter() - started) * 1000
+            work.tokens += sum(lengths[i] for i in batch)
+            for key, result in zip(batch_keys, results, strict=True):
+                work.results[key] = result
+                if isinstance(result, bytes):
+                    unsaved[key] = result
+                self._in_flight[key].set_result(result)
+            if store and unsaved and time.monotonic() - saved_at > 0.5:
+                await self._tiers.put_many(unsaved, provider.model.id)
+                unsaved, saved_at = {}, time.monotonic()
+            if step is not None:
+                step(sum(counts[key] for key in batch_keys))
+        if store and unsaved:
+            await self._tiers.put_many(unsaved, provider.model.id)
+
+    async def close(self) -> None:
+        """Releases the models."""
+        await self.models.close()
+
+
+def stored_form(vector: bytes, normalized: bool) -> bytes:
+    """A model's vector as cells keep it."""
+    return to_bytes(normalize(from_bytes(vector)[None, :])[0]) if normalized else vector
+
+
+def _vector(result: bytes | Failure) -> bytes:
+    if isinstance(result, Failure):
+        raise result.error
+    return result
+
+
+def _counts(keys: Sequence[bytes], mine: dict[bytes, int]) -> dict[bytes, int]:
+    counts = dict.fromkeys(mine, 0)
+    for key in keys:
+        if key in counts:
+            counts[key] += 1
+    return counts
+
+
+async def _embed(
+    provider: EmbeddingProvider, items: Sequence[Item], purpose: Purpose
+) -> list[bytes | Failure]:
+    """One batch; when it fails as a whole for a reason of its content, each item alone."""
+    try:
+        matrix = await provider.embed(items, purpose)
+        return _checked(provider, matrix, len(items))
+    except (InvalidInput, Unsupported, ProviderError) as error:
+        if len(items) == 1:
+            return [Failure(error)]
+    alone = [await _embed(provider, [item], purpose) for item in items]
+    return [results[0] for results in alone]
+
+
+def _checked(provider: EmbeddingProvider, matrix: Matrix, n: int) -> list[bytes | Failure]:
+    if matrix.shape != (n, provider.dimensions):
+        raise ProviderError(
+            f"model {provider.model.id} gave vectors of shape {matrix.shape}, expected {(n, provider.dimensions)}"
+        )
+    finite = [bool(np.isfinite(row).all()) for row in matrix]
+    bad = Failure(ProviderError(f"model {provider.model.id} gave a vector that is not finite"))
+    return [to_bytes(row) if ok else bad for row, ok in zip(matrix, finite, strict=True)]

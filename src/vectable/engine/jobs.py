@@ -1,0 +1,246 @@
+"""Jobs: long work with progress, seen by every process, cancellable from any, resumed after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from vectable.core.context import Context
+from vectable.core.schema import new_id
+from vectable.engine.leases import Leases
+from vectable.errors import Conflict, JobNotFound, VectableError
+from vectable.interfaces import StateStore
+
+Status = Literal["queued", "running", "done", "error", "cancelled"]
+ENDED: frozenset[str] = frozenset({"done", "error", "cancelled"})
+_KEEP = 1_000
+_POLL_S = 0.15
+_PUBLISH_S = 0.5
+
+
+class Job(BaseModel):
+    """What a client sees of a job. `rate` is items per second, `eta_s` seconds to the end, both null when
+    unknown."""
+
+    id: str
+    kind: str
+    table: str
+    status: Status
+    done: int = 0
+    total: int = 0
+    rate: float | None = None
+    eta_s: float | None = None
+    error: str | None = None
+    created_at: str
+    finished_at: str | None = None
+
+
+class _Record(BaseModel):
+    job: Job
+    payload: dict[str, Any] = Field(default_factory=dict)
+
+
+class Progress:
+    """Handed to a job's work: told what is done, asked whether to stop."""
+
+    def __init__(self, total: int) -> None:
+        self.done = 0
+        self.total = total
+        self.cancelled = False
+        self._started = time.monotonic()
+
+    def add(self, n: int) -> None:
+        """`n` more items are done."""
+        self.done += n
+
+    def set(self, done: int, total: int) -> None:
+        """`done` of `total` items are done."""
+        self.done, self.total = done, total
+
+    def rate(self) -> float | None:
+        """Items per second so far."""
+        seconds = time.monotonic() - self._started
+        return self.done / seconds if self.done and seconds > 0 else None
+
+
+Work = Callable[[dict[str, Any], Progress], Awaitable[None]]
+"""(payload, progress): must be safe to run again from the start after a crash."""
+
+
+class Jobs:
+    """Starts jobs, runs those of this process, shows everybody's."""
+
+    def __init__(self, state: StateStore, leases: Leases) -> None:
+        self._state = state
+        self._leases = leases
+        self._kinds: dict[str, Work] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def register(self, kind: str, work: Work) -> None:
+        """Says how jobs of `kind` are done."""
+        self._kinds[kind] = work
+
+    async def start(self, kind: str, table: str, payload: dict[str, Any], total: int) -> str:
+        """Records a job and begins it in this process; its id."""
+        job = Job(id=new_id(), kind=kind, table=table, status="queued", total=total, created_at=_now())
+        await self._save(_Record(job=job, payload=payload))
+        self._begin(job.id)
+        return job.id
+
+    def _begin(self, job_id: str) -> None:
+        self._tasks[job_id] = task = asyncio.create_task(self._run(job_id), name=f"job {job_id}")
+        task.add_done_callback(lambda _: self._tasks.pop(job_id, None))
+
+    async def _run(self, job_id: str) -> None:
+        async with self._leases.hold(f"job/{job_id}") as lease:
+            if lease is None:
+                return
+            record = await self._record(job_id)
+            if record.job.status in ENDED:
+                return
+            record.job.status = "running"
+            await self._save(record)
+            progress = Progress(record.job.total)
+            work = asyncio.create_task(self._work(record, progress))
+            try:
+                await self._watch(record, progress, work)
+            except asyncio.CancelledError:
+                work.cancel()
+                raise
+
+    async def _work(self, record: _Record, progress: Progress) -> None:
+        await self._kinds[record.job.kind](record.payload, progress)
+
+    async def _watch(self, record: _Record, progress: Progress, work: asyncio.Task[None]) -> None:
+        job = record.job
+        while not work.done():
+            await asyncio.wait([work], timeout=_PUBLISH_S)
+            if work.done():
+                break
+            if (await self._record(job.id)).job.status == "cancelled":
+                work.cancel()
+                await asyncio.wait([work])
+                return
+            _report(job, progress)
+            await self._save(record, unless="cancelled")
+        _report(job, progress)
+        error = None if work.cancelled() else work.exception()
+        job.status = "cancelled" if work.cancelled() else "error" if error else "done"
+        job.error = None if error is None else _sentence(error)
+        job.finished_at, job.eta_s = _now(), None
+        await self._save(record)
+        if error is not None and not isinstance(error, VectableError):
+            raise error
+
+    async def list(self, context: Context) -> list[Job]:
+        """Every job still known, the newest first."""
+        records = await self._state.scan("job/")
+        jobs = [_Record.model_validate_json(e.value).job for e in records.values()]
+        return sorted(jobs, key=lambda j: (j.created_at, j.id), reverse=True)
+
+    async def get(self, job_id: str) -> Job:
+        """The job as it is now. Raises JobNotFound."""
+        return (await self._record(job_id)).job
+
+    async def cancel(self, job_id: str) -> Job:
+        """Asks it to stop, wherever it runs; what it did stays. Ended jobs stay as they are."""
+        record = await self._record(job_id)
+        if record.job.status not in ENDED:
+            record.job.status, record.job.finished_at = "cancelled", _now()
+            await self._save(record)
+            task = self._tasks.get(job_id)
+            if task is not None:
+                await asyncio.wait([task], timeout=10)
+        return (await self._record(job_id)).job
+
+    async def events(self, job_id: str) -> AsyncIterator[Job]:
+        """The job now, then at every change until it has ended."""
+        last = None
+        while True:
+            job = await self.get(job_id)
+            if job != last:
+                yield job
+                last = job
+            if job.status in ENDED:
+                return
+            await asyncio.sleep(_POLL_S)
+
+    async def wait(self, job_id: str, timeout: float | None = None) -> Job:  # noqa: ASYNC109
+        """The job once it has ended. Raises TimeoutError after `timeout` seconds."""
+        async with asyncio.timeout(timeout):
+            async for job in self.events(job_id):
+                if job.status in ENDED:
+                    return job
+        return await self.get(job_id)
+
+    async def resume(self) -> int:
+        """Takes over jobs whose process is gone; how many. Safe in every process."""
+        resumed = 0
+        for entry in (await self._state.scan("job/")).values():
+            job = _Record.model_validate_json(entry.value).job
+            if job.status in ENDED or job.id in self._tasks or job.kind not in self._kinds:
+                continue
+            if not await self._leases.held(f"job/{job.id}"):
+                self._begin(job.id)
+                resumed += 1
+        return resumed
+
+    async def prune(self) -> None:
+        """Forgets all but the newest thousand ended jobs."""
+        ended = []
+        for key, entry in (await self._state.scan("job/")).items():
+            job = _Record.model_validate_json(entry.value).job
+            if job.status in ENDED:
+                ended.append((job.created_at, key))
+        old = [key for _, key in sorted(ended)[:-_KEEP]]
+        if old:
+            await self._state.commit(deletes=old)
+
+    def running(self) -> Sequence[str]:
+        """Ids of the jobs this process works on."""
+        return sorted(self._tasks)
+
+    async def close(self) -> None:
+        """Stops this process's jobs; they are taken up again by the next one."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _record(self, job_id: str) -> _Record:
+        key = f"job/{job_id}"
+        entry = (await self._state.get([key])).get(key)
+        if entry is None:
+            raise JobNotFound(f"there is no job {job_id!r}", hint="list the jobs to see what there is")
+        return _Record.model_validate_json(entry.value)
+
+    async def _save(self, record: _Record, unless: Status | None = None) -> None:
+        key = f"job/{record.job.id}"
+        for _ in range(5):
+            entry = (await self._state.get([key])).get(key)
+            if entry and unless and _Record.model_validate_json(entry.value).job.status == unless:
+                break
+            expects = {key: entry.revision if entry else 0}
+            with contextlib.suppress(Conflict):
+                await self._state.commit(expects, {key: record.model_dump_json().encode()})
+                break
+
+
+def _report(job: Job, progress: Progress) -> None:
+    job.done, job.total, job.rate = progress.done, max(progress.total, progress.done), progress.rate()
+    left = job.total - job.done
+    job.eta_s = left / job.rate if job.rate and left >= 0 else None
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error) if isinstance(error, VectableError) else f"unexpected {type(error).__name__}: {error}"
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,202 @@
+"""From what users give to rows that may be stored: checked values, keys, stored vectors, wanted contents."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from blake3 import blake3
+
+from vectable.core.cell import GIVEN
+from vectable.core.key import KeyBytes, decode_key, encode_key
+from vectable.core.recipe import content_key, render
+from vectable.core.rows import Row
+from vectable.core.schema import Column, ColumnType, Table
+from vectable.core.values import check_default, value_check
+from vectable.core.vectors import check_vector, to_bytes
+from vectable.errors import InvalidInput, InvalidRow, did_you_mean
+
+_ABSENT = object()
+KeyOut = Any
+"""A key as users see it: its one part, or a list of parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One row ready to be written. `given`: stored vectors by version id, None where the user gave none."""
+
+    key: KeyBytes
+    values: Row
+    given: Mapping[str, bytes | None]
+
+
+class RowCheck:
+    """Checks rows against one generation of a table. Thread-safe."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self._key_names = [c.name for c in table.key_columns]
+        self._generated = self._key_names == ["id"] and table.key_columns[0].type is ColumnType.STRING
+        self._stored = [(c, value_check(c.type), _default(c)) for c in table.stored_columns]
+        self._vectors = [c for c in table.vector_columns if c.embedding is None]
+        self._computed = {c.name for c in table.vector_columns if c.embedding is not None}
+        self._known = frozenset(c.name for c in table.columns) - self._computed
+
+    def row(self, row: Mapping[str, Any], position: int, make_id: Callable[[int], str]) -> Prepared:
+        """Raises InvalidRow naming the row's position and the column."""
+        if not isinstance(row, Mapping):
+            raise InvalidRow(
+                f"row {position} is a {type(row).__name__}, not an object", context={"row": position}
+            )
+        if not row.keys() <= self._known:
+            self._refuse_unknown(row, position)
+        values: Row = {}
+        for column, check, default in self._stored:
+            value = row.get(column.name, _ABSENT)
+            if value is _ABSENT or value is None:
+                values[column.name] = self._absent(column, value, default, position, make_id)
+                continue
+            try:
+                values[column.name] = check(value)
+            except InvalidInput as error:
+                raise _bad(position, column, error) from None
+        given = {c.version.id: self._vector(row.get(c.name), c, position) for c in self._vectors}
+        try:
+            key = encode_key(tuple(values[name] for name in self._key_names))
+        except InvalidInput as error:
+            raise _bad(position, self.table.key_columns[0], error) from None
+        return Prepared(key, values, given)
+
+    def _absent(
+        self, column: Column, value: object, default: Any, position: int, make_id: Callable[[int], str]
+    ) -> Any:
+        if self._generated and column.name == "id":
+            return make_id(position)
+        if value is _ABSENT and default is not None:
+            return default
+        if column.nullable:
+            return None
+        given = "missing" if value is _ABSENT else "null"
+        raise InvalidRow(
+            f"row {position}: column {column.name!r} is {given}, and may not be null",
+            context={"row": position, "column": column.name},
+        )
+
+    def _vector(self, value: Any, column: Column, position: int) -> bytes | None:
+        if value is None:
+            if not column.nullable:
+                raise InvalidRow(
+                    f"row {position}: column {column.name!r} may not be null",
+                    context={"row": position, "column": column.name},
+                )
+            return None
+        try:
+            return to_bytes(check_vector(value, column.version.dimensions, column.version.metric))
+        except InvalidInput as error:
+            raise _bad(position, column, error) from None
+
+    def _refuse_unknown(self, row: Mapping[str, Any], position: int) -> None:
+        name = next(n for n in row if n not in self._known)
+        if name in self._computed:
+            raise InvalidRow(
+                f"row {position}: column {name!r} is computed",
+                hint="leave it out; it is filled from its source",
+                context={"row": position, "column": name},
+            )
+        raise InvalidRow(
+            f"row {position}: table {self.table.full_name!r} has no column {name!r}",
+            hint=did_you_mean(str(name), self._known, "columns"),
+            context={"row": position, "column": str(name)},
+        )
+
+
+@lru_cache(maxsize=256)
+def _row_check(table_id: str, generation: int, table: _ByIdentity) -> RowCheck:
+    return RowCheck(table.table)
+
+
+class _ByIdentity:
+    """Makes a definition a cache key by its id and generation alone."""
+
+    __slots__ = ("table",)
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __hash__(self) -> int:
+        return hash((self.table.id, self.table.generation))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and (other.table.id, other.table.generation) == (
+            self.table.id,
+            self.table.generation,
+        )
+
+
+def row_check(table: Table) -> RowCheck:
+    """The check of this generation of the table."""
+    return _row_check(table.id, table.generation, _ByIdentity(table))
+
+
+def _default(column: Column) -> Any:
+    return check_default(column)
+
+
+def _bad(position: int, column: Column, error: InvalidInput) -> InvalidRow:
+    return InvalidRow(
+        f"row {position}, column {column.name!r}: {error.detail}",
+        hint=error.hint,
+        context={"row": position, "column": column.name, **error.context},
+    )
+
+
+def ids_for(idempotency_key: str | None) -> Callable[[int], str]:
+    """Makes row ids: UUIDv7 (RFC 9562: milliseconds since 1970, then random bits), ascending within a call.
+    With an idempotency key they derive from it and the row's position, so a retry makes the same ids."""
+    if idempotency_key is not None:
+        return lambda position: str(
+            uuid.UUID(bytes=_version7(blake3(f"{idempotency_key}\x00{position}".encode()).digest(length=16)))
+        )
+    milliseconds = time.time_ns() // 1_000_000
+
+    def make(position: int) -> str:
+        stamp = (milliseconds + position // 4096).to_bytes(6, "big")
+        counter = (position % 4096).to_bytes(2, "big")
+        return str(uuid.UUID(bytes=_version7(stamp + counter + uuid.uuid4().bytes[8:])))
+
+    return make
+
+
+def _version7(raw: bytes) -> bytes:
+    marked = bytearray(raw)
+    marked[6] = 0x70 | (marked[6] & 0x0F)
+    marked[8] = 0x80 | (marked[8] & 0x3F)
+    return bytes(marked)
+
+
+def wanted(table: Table, rows: Sequence[Prepared]) -> list[dict[str, bytes | None]]:
+    """The content key each row wants, by version id, for every live version; GIVEN for a vector the user
+    gave, None where there is nothing to embed."""
+    defaults = {c.name: check_default(c) for c in table.stored_columns if c.default is not None}
+    wants: list[dict[str, bytes | None]] = [
+        {version: None if vector is None else GIVEN for version, vector in row.given.items()} for row in rows
+    ]
+    for column, version in table.versions:
+        if column.embedding is None:
+            continue
+        for row, want in zip(rows, wants, strict=True):
+            content = render(column.embedding.template, row.values, defaults)
+            want[version.id] = (
+                None if content is None else content_key(version.identity or "", version.prompt, content)
+            )
+    return wants
+
+
+def key_out(key: KeyBytes) -> KeyOut:
+    """The key as users see it."""
+    parts = decode_key(key)
+    return parts[0] if len(parts) == 1 else list(parts)

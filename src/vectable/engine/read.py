@@ -1,0 +1,225 @@
+"""Reading: queries with what they look for turned into a vector, single rows, counts, plans."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vectable.core.context import Context
+from vectable.core.evaluate import matches
+from vectable.core.key import Key, KeyBytes, encode_key, url_parts
+from vectable.core.mark import Mark
+from vectable.core.plan import Plan
+from vectable.core.predicate import TRUE, bind, columns_of, parse_filter
+from vectable.core.query import Query, Similar
+from vectable.core.rows import Row
+from vectable.core.schema import Column, ColumnType, Table
+from vectable.core.values import check_image, check_int, check_text, check_timestamp
+from vectable.core.vectors import Vector, check_vector, from_bytes, normalize
+from vectable.engine.catalog import Catalog
+from vectable.engine.embed import Embedder
+from vectable.engine.search import Searcher, SearchResult
+from vectable.errors import InvalidInput, ModelMismatch, RowNotFound
+from vectable.interfaces import Backend, Item
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Rows in their final order. `scores` and `distances` are None without similarity; `coverage` is (rows,
+    searchable rows); `query_vector` is float32[dimensions], as it was compared."""
+
+    rows: list[Row]
+    keys: list[KeyBytes]
+    scores: list[float] | None
+    distances: list[float] | None
+    plan: Plan
+    next_cursor: str | None
+    coverage: tuple[int, int]
+    query_vector: Vector | None
+
+
+class Reader:
+    """Answers queries. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        catalog: Catalog,
+        embedder: Embedder,
+        searcher: Searcher,
+        marks: Mapping[str, Mark],
+    ) -> None:
+        self._backend = backend
+        self._catalog = catalog
+        self._embedder = embedder
+        self._searcher = searcher
+        self._marks = marks
+
+    async def query(self, context: Context, name: str, query: Query) -> Result:
+        """The rows a query means. Raises TableNotFound, UnknownColumn, InvalidInput and its kinds."""
+        started = time.perf_counter()
+        table = await self._catalog.get(context, name)
+        vector = None if query.similar is None else await self.query_vector(table, query.similar)
+        embedded = time.perf_counter()
+        found = await self._searcher.run(
+            table, query, context, vector=vector, at_least=self._marks.get(table.id)
+        )
+        if vector is not None:
+            found.plan.times_ms["embed"] = (embedded - started) * 1000
+        found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000
+        return _result(found, vector)
+
+    async def explain(self, context: Context, name: str, query: Query) -> Plan:
+        """How the query is answered: runs it, and tells."""
+        return (await self.query(context, name, query)).plan
+
+    async def count(self, context: Context, name: str, query: Query) -> int:
+        """How many rows match, whatever the limit."""
+        table = await self._catalog.get(context, name)
+        vector = None if query.similar is None else await self.query_vector(table, query.similar)
+        return await self._searcher.count(
+            table, query, context, vector=vector, at_least=self._marks.get(table.id)
+        )
+
+    async def stream(self, context: Context, name: str, query: Query) -> AsyncIterator[Result]:
+        """Every matching row, a page at a time, in memory that does not grow with their number."""
+        table = await self._catalog.get(context, name)
+        vector = None if query.similar is None else await self.query_vector(table, query.similar)
+        pages = self._searcher.stream(
+            table, query, context, vector=vector, at_least=self._marks.get(table.id)
+        )
+        async for page in pages:
+            yield _result(page, vector)
+
+    async def get_row(
+        self, context: Context, name: str, key: Any, select: tuple[str, ...] | None = None
+    ) -> Row:
+        """The row with that key: its one part, a list of parts, or a `str` in the key's URL form.
+        Raises RowNotFound, InvalidInput."""
+        table = await self._catalog.get(context, name)
+        encoded = encode_key(parse_key_value(table, key))
+        names = _row_columns(table, select)
+        scope = bind(parse_filter(context.scope), table)
+        stored = [n for n in names if not _is_vector(table, n)]
+        vectors = [n for n in names if _is_vector(table, n)]
+        versions = {n: table.column(n).version.id for n in vectors}
+        columns = list(dict.fromkeys([*stored, *columns_of(scope)]))
+        async with self._backend.view(table, self._marks.get(table.id)) as view:
+            batch = await view.get([encoded], columns, list(versions.values()))
+        row = next(iter(batch.rows()), None)
+        if row is None or (scope != TRUE and not matches(scope, row)):
+            raise RowNotFound(f"table {table.full_name!r} has no row with the key {_shown(key)}")
+        for vector_name, version in versions.items():
+            raw = batch.cells[version][0].vector
+            row[vector_name] = None if raw is None else from_bytes(raw)
+        return {n: row[n] for n in names}
+
+    async def query_vector(self, table: Table, similar: Similar) -> Vector:
+        """What to look for as a checked vector in the column's space. Text is always text. Raises InvalidInput,
+        InvalidVector, ModelMismatch."""
+        column = table.vector_column(similar.column)
+        version = column.version
+        item = _item(similar.to)
+        if item is None:
+            vector = check_vector(similar.to, version.dimensions, version.metric)
+            return normalize(vector[None, :])[0] if version.normalized and _far_from_unit(vector) else vector
+        if column.embedding is None:
+            raise InvalidInput(
+                f"column {column.name!r} holds vectors given by you, so no model says what a text means there",
+                hint="search it with a vector, or name an embedding column",
+            )
+        encoded = await self._embedder.encode(
+            [item],
+            column.embedding.model,
+            purpose="query",
+            cache=column.embedding.cache,
+            normalize_vectors=version.normalized,
+        )
+        provider = await self._embedder.models.provider(column.embedding.model)
+        if str(provider.model) != version.identity:
+            raise ModelMismatch(
+                f"column {column.name!r} was embedded by {version.identity}, the model here is {provider.model}",
+                hint="use the same model, runtime and precision, or embed the column anew",
+            )
+        return check_vector(encoded.vectors[0], version.dimensions, version.metric)
+
+
+def _far_from_unit(vector: Vector) -> bool:
+    return abs(float((vector.astype("float64") ** 2).sum()) - 1.0) > 1e-5
+
+
+def _item(to: Any) -> Item | None:
+    """The text or image to embed; None when `to` is a vector."""
+    if isinstance(to, str):
+        text = check_text(to)
+        if not text.strip():
+            raise InvalidInput("the text to search for is empty")
+        return text
+    if isinstance(to, (bytes, bytearray)):
+        return check_image(to)
+    if isinstance(to, Mapping) and set(to) == {"image"}:
+        return check_image(to["image"])
+    return None
+
+
+def parse_key_value(table: Table, key: Any) -> Key:
+    """Key parts of the table's types from one part, a list of parts, or text in URL form (split at commas only
+    when the key has several parts). Raises InvalidInput."""
+    columns = table.key_columns
+    if isinstance(key, str):
+        parts: list[Any] = [key] if len(columns) == 1 else list(url_parts(key))
+    else:
+        parts = list(key) if isinstance(key, (list, tuple)) else [key]
+    if len(parts) != len(columns):
+        names = ", ".join(c.name for c in columns)
+        raise InvalidInput(
+            f"the key has {len(parts)} parts, the table's has {len(columns)}", hint=f"key: {names}"
+        )
+    return tuple(_key_part(column, part) for column, part in zip(columns, parts, strict=True))
+
+
+def _key_part(column: Column, part: Any) -> Any:
+    try:
+        if column.type is ColumnType.INT:
+            return check_int(int(part) if isinstance(part, str) else part)
+        return check_timestamp(part) if column.type is ColumnType.TIMESTAMP else check_text(part)
+    except ValueError:
+        raise InvalidInput(
+            f"{part[:40]!r} is not an integer", hint=f"the key {column.name!r} is an int"
+        ) from None
+
+
+def _shown(key: Any) -> str:
+    text = repr(key)
+    return text if len(text) <= 100 else text[:100] + "…"
+
+
+def _row_columns(table: Table, select: tuple[str, ...] | None) -> list[str]:
+    stored = [c.name for c in table.stored_columns]
+    if select is None:
+        return stored
+    names = [n for name in select for n in (stored if name == "*" else [table.column(name).name])]
+    return list(dict.fromkeys(names))
+
+
+def _is_vector(table: Table, name: str) -> bool:
+    return table.column(name).type is ColumnType.VECTOR
+
+
+def _result(found: SearchResult, vector: Vector | None) -> Result:
+    scores = found.scores
+    if scores is not None and any(math.isnan(s) for s in scores):
+        raise InvalidInput("a score is not a number", hint="the vectors are too large for this metric")
+    return Result(
+        rows=found.rows,
+        keys=found.keys,
+        scores=scores,
+        distances=found.distances,
+        plan=found.plan,
+        next_cursor=found.next_cursor,
+        coverage=found.coverage,
+        query_vector=vector,
+    )

@@ -1,0 +1,275 @@
+"""Keeping embedding columns true: within the write for few cells, as a job for many, after a crash by whoever
+comes next. Pending cells are the queue; nothing else has to be remembered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from vectable.core.cell import CELL_STATES
+from vectable.core.context import LOCAL, Context
+from vectable.core.evaluate import matches
+from vectable.core.key import KeyBytes
+from vectable.core.mark import Mark
+from vectable.core.predicate import TRUE, Clause, Predicate, and_, bind, columns_of, parse_filter
+from vectable.core.rows import CellWrite, RecordBatch, WriteBatch
+from vectable.core.schema import Table
+from vectable.engine.catalog import Catalog
+from vectable.engine.cells import Target, check_identity, contents, fill, missing_wants, targets, want_of
+from vectable.engine.embed import Embedder
+from vectable.engine.jobs import Jobs, Progress
+from vectable.engine.leases import Leases
+from vectable.errors import InvalidInput, StaleGeneration, TableNotFound, VectableError
+from vectable.interfaces import Backend, Position
+
+PENDING: tuple[str, ...] = ("new", "stale")
+_PAGE = 512
+log = logging.getLogger(__name__)
+
+
+class Refresher:
+    """Embeds what rows want. `marks`: the last write of this process per table id, shared with the writer."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        catalog: Catalog,
+        embedder: Embedder,
+        jobs: Jobs,
+        leases: Leases,
+        inline_cells: int,
+    ) -> None:
+        self._backend = backend
+        self._catalog = catalog
+        self._embedder = embedder
+        self._jobs = jobs
+        self._leases = leases
+        self._inline_cells = inline_cells
+        self._drains: dict[str, tuple[str, Progress]] = {}
+        self._dirty: dict[str, int] = {}
+        self._swept = False
+        self._sweeping: asyncio.Task[None] | None = None
+        self.marks: dict[str, Mark] = {}
+        jobs.register("embed", self._embed_job)
+        jobs.register("refresh", self._refresh_job)
+
+    async def settle(
+        self, table: Table, keys: Sequence[KeyBytes], inline: bool | None
+    ) -> tuple[int, int, str | None]:
+        """Embeds the pending cells among `keys`, or starts a job when they are many:
+        (pending, errors, job). A failing model fails no write: its cells stay pending."""
+        self._sweep_once()
+        todo = targets(table, automatic=True)
+        pending = {t.version.id: await self._pending_keys(t, keys) for t in todo}
+        count = sum(map(len, pending.values()))
+        if count == 0:
+            return 0, 0, None
+        if inline is False or (inline is None and count > self._inline_cells):
+            return count, 0, await self._start_drain(table, count)
+        errors = 0
+        for target in todo:
+            try:
+                errors += await self._fill_keys(target, pending[target.version.id])
+            except VectableError as error:
+                log.warning("cells of %s stay pending: %s", target.column.name, error.detail)
+                continue
+            count -= len(pending[target.version.id])
+        return count, errors, None
+
+    async def _pending_keys(self, target: Target, keys: Sequence[KeyBytes]) -> list[KeyBytes]:
+        version = target.version.id
+        async with self._backend.view(target.table, self.marks.get(target.table.id)) as view:
+            batch = await view.get(keys, [], [version])
+        return [k for k, c in zip(batch.keys, batch.cells[version], strict=True) if c.state in PENDING]
+
+    async def _fill_keys(self, target: Target, keys: Sequence[KeyBytes]) -> int:
+        if not keys:
+            return 0
+        await check_identity(self._embedder, target)
+        async with self._backend.view(target.table, self.marks.get(target.table.id)) as view:
+            batch = await view.get(keys, target.columns, [target.version.id])
+        _, errors = await fill(self._backend, self._embedder, target, batch, PENDING)
+        return errors
+
+    async def _start_drain(self, table: Table, count: int) -> str:
+        """A job that embeds until nothing of the table is pending; one per table and process."""
+        self._dirty[table.id] = self._dirty.get(table.id, 0) + 1
+        if table.id in self._drains:
+            job_id, progress = self._drains[table.id]
+            progress.total += count
+            return job_id
+        job_id = await self._jobs.start("embed", table.full_name, {"table": table.id}, count)
+        self._drains.setdefault(table.id, (job_id, Progress(count)))
+        return job_id
+
+    async def _embed_job(self, payload: dict[str, Any], progress: Progress) -> None:
+        table_id = payload["table"]
+        if table_id in self._drains:
+            self._drains[table_id] = (self._drains[table_id][0], progress)
+        try:
+            while (table := await self._catalog.by_id(table_id)) is not None:
+                seen, found = self._dirty.get(table_id, 0), 0
+                for target in targets(table, automatic=True):
+                    found += await self._exclusively(target, PENDING, TRUE, progress)
+                if found == 0 and self._dirty.get(table_id, 0) == seen:
+                    return  # nothing may be awaited between this test and the pop below
+        finally:
+            self._drains.pop(table_id, None)
+
+    async def refresh(
+        self,
+        context: Context,
+        name: str,
+        column_name: str,
+        *,
+        where: Any = None,
+        errors_only: bool = False,
+        force: bool = False,
+    ) -> tuple[str, int]:
+        """Starts a job that embeds the matching rows' cells that are not ready (`errors_only`: only failed ones;
+        `force`: all, computed anew): (job id, rows matched). Raises InvalidInput for a column not computed."""
+        table = await self._catalog.get(context, name)
+        column = table.vector_column(column_name)
+        if column.embedding is None:
+            raise InvalidInput(f"column {column_name!r} is not computed", hint="its vectors are given by you")
+        states = _states(errors_only, force)
+        wanted = bind(and_([parse_filter(where), parse_filter(context.scope)]), table)
+        matched = 0
+        async for batch in self._pages(Target(table, column, column.version), states, wanted):
+            matched += len(batch)
+        payload = {
+            "table": table.id,
+            "column": column.id,
+            "where": None if where is None else parse_filter(where).model_dump(mode="json"),
+            "scope": context.scope.model_dump(mode="json"),
+            "states": list(states),
+            "force": force,
+        }
+        return await self._jobs.start("refresh", table.full_name, payload, matched), matched
+
+    async def backfill(self, table: Table, column_id: str, rows: int) -> str | None:
+        """Embeds the rows that were there before the column: within the call when few (None), else as a job."""
+        payload = {"table": table.id, "column": column_id, "states": list(PENDING), "backfill": True}
+        if rows <= self._inline_cells:
+            await self._refresh_job(payload, Progress(rows))
+            return None
+        return await self._jobs.start("refresh", table.full_name, payload, rows)
+
+    async def _refresh_job(self, payload: dict[str, Any], progress: Progress) -> None:
+        table = await self._catalog.by_id(payload["table"])
+        column = next((c for c in table.columns if c.id == payload["column"]), None) if table else None
+        if table is None or column is None:
+            raise TableNotFound("the table or column was dropped meanwhile")
+        target = Target(table, column, column.version)
+        if payload.get("backfill"):
+            await self._set_wants(target)
+            if target.embedding.auto_update is False:
+                return
+        given = [parse_filter(payload.get("where")), parse_filter(payload.get("scope"))]
+        where = bind(and_(given), table)
+        states = tuple(payload["states"])
+        await self._exclusively(target, states, where, progress, force=bool(payload.get("force")))
+
+    async def _set_wants(self, target: Target) -> None:
+        async for batch in self._pages(target, ("empty",), TRUE):
+            wants = [want_of(target, content) for content in contents(target, batch)]
+            keys = [w for w in wants if w is not None]
+            use = target.embedding.cache and target.embedding.auto_update
+            known = await self._embedder.cached_vectors(keys, target.version.normalized) if use else {}
+            await self._write_cells(target, missing_wants(target, batch, known, wants))
+
+    async def _exclusively(
+        self, target: Target, states: Sequence[str], where: Predicate, progress: Progress, force: bool = False
+    ) -> int:
+        """One pass over matching cells under the version's lease; how many were worked on."""
+        while True:
+            async with self._leases.hold(f"embed/{target.version.id}") as lease:
+                if lease is not None:
+                    return await self._pass(target, states, where, progress, force)
+            await asyncio.sleep(0.3)
+
+    async def _pass(
+        self, target: Target, states: Sequence[str], where: Predicate, progress: Progress, force: bool
+    ) -> int:
+        found = 0
+        async for batch in self._pages(target, states, where):
+            if found == 0:
+                await check_identity(self._embedder, target)
+            found += len(batch)
+            retried: Collection[str] = CELL_STATES if force else states
+            await fill(
+                self._backend,
+                self._embedder,
+                target,
+                batch,
+                retried,
+                read_cache=not force,
+                step=progress.add,
+            )
+        return found
+
+    async def _pages(self, target: Target, states: Sequence[str], where: Predicate) -> Any:
+        """Matching rows with cells in `states`, in key order, a page per view."""
+        state = Clause(column=f"{target.column.name}.state", operator="in", value=list(states))
+        bound = where if set(states) == set(CELL_STATES) else bind(and_([where, state]), target.table)
+        pushed = self._backend.push(target.table, bound)
+        checked = columns_of(pushed.residual) if pushed.residual is not None else ()
+        columns = list(dict.fromkeys([*target.columns, *checked]))
+        after: Position | None = None
+        while True:
+            async with self._backend.view(target.table, self.marks.get(target.table.id)) as view:
+                pages = [
+                    b async for b in view.scan(pushed, columns, [target.version.id], after=after, limit=_PAGE)
+                ]
+            for page in pages:
+                after = Position((), page.keys[-1])
+                kept = page if pushed.residual is None else _kept(page, pushed.residual)
+                if len(kept):
+                    yield kept
+            if sum(map(len, pages)) < _PAGE:
+                return
+
+    async def _write_cells(self, target: Target, cells: Sequence[CellWrite]) -> None:
+        if cells:
+            batch = WriteBatch(generation=target.table.generation, cells=cells)
+            await self._backend.write(target.table, batch)
+
+    async def close(self) -> None:
+        """Ends the sweep, if one is under way."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+
+    def _sweep_once(self) -> None:
+        if not self._swept:
+            self._swept = True
+            self._sweeping = asyncio.create_task(self.sweep(), name="sweep")
+
+    async def sweep(self) -> None:
+        """Takes up what a crashed process left: its jobs, and pending cells nobody works on."""
+        self._swept = True
+        try:
+            await self._jobs.resume()
+            for table in await self._catalog.list(LOCAL):
+                for target in targets(table, automatic=True):
+                    if table.id in self._drains or await self._leases.held(f"embed/{target.version.id}"):
+                        continue
+                    async with self._backend.view(table) as view:
+                        counts = await view.cell_states(target.version.id)
+                    pending = sum(counts.get(state, 0) for state in PENDING)
+                    if pending:
+                        await self._start_drain(table, pending)
+        except (StaleGeneration, TableNotFound) as error:
+            log.info("sweep stopped early: %s", error.detail)
+
+
+def _states(errors_only: bool, force: bool) -> tuple[str, ...]:
+    if errors_only:
+        return ("error",)
+    return tuple(CELL_STATES) if force else ("new", "stale", "error")
+
+
+def _kept(batch: RecordBatch, residual: Predicate) -> RecordBatch:
+    return batch.take([i for i, row in enumerate(batch.rows()) if matches(residual, row)])

@@ -1,0 +1,385 @@
+"""Writing rows: checked, stored with what they want embedded in one batch, then embedded."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from vectable.core.cell import GIVEN
+from vectable.core.context import Context
+from vectable.core.evaluate import matches
+from vectable.core.key import KeyBytes
+from vectable.core.mark import Mark
+from vectable.core.predicate import TRUE, Predicate, and_, bind, columns_of, parse_filter
+from vectable.core.rows import Delete, Guard, Outcome, Put, RecordBatch, WriteBatch
+from vectable.core.schema import Table
+from vectable.engine.catalog import Catalog
+from vectable.engine.embed import Embedder
+from vectable.engine.prepare import Prepared, ids_for, key_out, row_check, wanted
+from vectable.engine.refresh import Refresher
+from vectable.errors import AccessDenied, Conflict, InvalidInput, InvalidRow, KeyExists, StaleGeneration
+from vectable.interfaces import Backend, Progress
+
+OnConflict = Literal["error", "replace", "skip"]
+_GUARDS: dict[OnConflict, Guard] = {"error": "absent", "replace": "any", "skip": "skip"}
+T = TypeVar("T")
+_PAGE = 1_000
+_IN_THREAD = 500
+"""Rows from which checking them is worth a thread, so that the event loop stays free."""
+
+
+@dataclass(slots=True)
+class InsertResult:
+    """What an insert did. `ids` in the order of the rows given. `pending` cells are embedded by `job` (None:
+    nothing is left to do); `errors` cells could not be embedded and keep their error."""
+
+    ids: list[Any] = field(default_factory=list)
+    inserted: int = 0
+    replaced: int = 0
+    skipped: int = 0
+    pending: int = 0
+    errors: int = 0
+    job: str | None = None
+
+    def add(self, other: InsertResult) -> None:
+        """Adds another batch's counts and ids."""
+        self.ids.extend(other.ids)
+        self.inserted += other.inserted
+        self.replaced += other.replaced
+        self.skipped += other.skipped
+        self.pending += other.pending
+        self.errors += other.errors
+        self.job = other.job or self.job
+
+
+class Writer:
+    """Inserts, updates and deletes. `marks` remembers the last write of this process per table id."""
+
+    def __init__(self, backend: Backend, catalog: Catalog, embedder: Embedder, refresher: Refresher) -> None:
+        self._backend = backend
+        self._catalog = catalog
+        self._embedder = embedder
+        self._refresher = refresher
+        self.marks: dict[str, Mark] = refresher.marks
+
+    async def insert(
+        self,
+        context: Context,
+        name: str,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        on_conflict: OnConflict = "error",
+        inline: bool | None = None,
+    ) -> InsertResult:
+        """All rows or none. Raises InvalidRow, KeyExists, TableNotFound. `inline` forces embedding within the
+        call (True) or as a job (False); by default the number of changed cells decides."""
+        if on_conflict not in _GUARDS:
+            raise InvalidInput(f"on_conflict is error, replace or skip, not {on_conflict!r}")
+        _require_whole_scope(context)
+        table, result, changed = await self._current(
+            context, name, lambda table: self._insert(context, table, rows, on_conflict)
+        )
+        if changed:
+            result.pending, result.errors, result.job = await self._refresher.settle(table, changed, inline)
+        return result
+
+    async def insert_stream(
+        self,
+        context: Context,
+        name: str,
+        batches: AsyncIterator[Sequence[Mapping[str, Any]]],
+        *,
+        on_conflict: OnConflict = "error",
+        progress: Progress | None = None,
+    ) -> InsertResult:
+        """Batch by batch, each all or none; one job embeds what is new. Raises InvalidRow whose context tells
+        `row` (position in the whole stream) and `inserted` (rows kept from the batches before)."""
+        _require_whole_scope(context)
+        total, seen = InsertResult(), 0
+        table: Table | None = None
+        changed: list[KeyBytes] = []
+        try:
+            async for rows in batches:
+                part = (
+                    context
+                    if context.idempotency_key is None
+                    else dataclasses.replace(context, idempotency_key=f"{context.idempotency_key}/{seen}")
+                )
+                write = partial(self._insert, part, rows=rows, on_conflict=on_conflict)
+                table, result, keys = await self._current(part, name, write)
+                total.add(result)
+                changed.extend(keys)
+                seen += len(rows)
+                if progress is not None:
+                    progress(seen, 0)
+        except (InvalidRow, KeyExists) as error:
+            position = error.context.get("row")
+            if isinstance(position, int):
+                error.context["row"] = seen + position
+                error.detail = error.detail.replace(f"row {position}", f"row {seen + position}", 1)
+            error.context["inserted"] = total.inserted + total.replaced
+            raise
+        finally:
+            if table is not None and changed:
+                total.pending, total.errors, total.job = await self._refresher.settle(table, changed, None)
+        return total
+
+    async def _insert(
+        self, context: Context, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: OnConflict
+    ) -> tuple[Table, InsertResult, list[KeyBytes]]:
+        receipt_key = context.idempotency_key
+        if receipt_key is not None:
+            known = await self._backend.receipt(table, receipt_key)
+            if known is not None:
+                return table, InsertResult(**json.loads(known)), []
+        check = partial(_checked_rows, table, rows, ids_for(receipt_key))
+        prepared, wants = await asyncio.to_thread(check) if len(rows) > _IN_THREAD else check()
+        kept, duplicates = _one_per_key(prepared, on_conflict)
+        cached = await self._cached(table, [wants[i] for i in kept])
+        guard = _GUARDS[on_conflict]
+        puts = [_put(prepared[i], wants[i], cached, guard) for i in kept]
+        result = InsertResult(ids=[key_out(p.key) for p in prepared])
+        result.replaced = duplicates if on_conflict == "replace" else 0
+        result.skipped = duplicates if on_conflict == "skip" else 0
+        receipts = {}
+        if receipt_key is not None:
+            # Counts are those of the usual case; a retry after a partial conflict repeats them.
+            promised = dataclasses.replace(result, inserted=len(puts))
+            receipts = {receipt_key: json.dumps(dataclasses.asdict(promised), default=str).encode()}
+        receipt = await self._backend.write(
+            table, WriteBatch(generation=table.generation, puts=puts, receipts=receipts)
+        )
+        self.marks[table.id] = receipt.mark
+        _count(result, receipt.outcomes)
+        changed = [
+            put.key
+            for put, outcome in zip(puts, receipt.outcomes, strict=True)
+            if outcome in ("inserted", "replaced") and _is_open(put)
+        ]
+        return table, result, changed
+
+    async def _cached(
+        self, table: Table, wants: Sequence[Mapping[str, bytes | None]]
+    ) -> dict[tuple[str, bytes], bytes]:
+        """Vectors the cache holds, by version id and content key."""
+        found: dict[tuple[str, bytes], bytes] = {}
+        for column, version in table.versions:
+            if column.embedding is None or not (column.embedding.cache and column.embedding.auto_update):
+                continue
+            keys = [w for w in (want.get(version.id) for want in wants) if w is not None]
+            vectors = await self._embedder.cached_vectors(keys, version.normalized) if keys else {}
+            found |= {(version.id, key): vector for key, vector in vectors.items()}
+        return found
+
+    async def update(
+        self, context: Context, name: str, where: Any, values: Mapping[str, Any], *, all: bool = False
+    ) -> int:
+        """Sets `values` in every matching row, page by page; how many rows. A row changed meanwhile by
+        somebody else is looked at again. Raises InvalidInput when `where` is empty and not `all`."""
+        predicate = _checked_where(where, all)
+        if not isinstance(values, Mapping) or not values:
+            raise InvalidInput("update needs values", hint='e.g. {"language": "Go"}')
+
+        async def page(table: Table, batch: RecordBatch) -> tuple[list[Put], list[Delete]]:
+            _check_assignable(table, values)
+            check = row_check(table)
+            prepared = []
+            for row in batch.rows():
+                merged = {**row, **values}
+                prepared.append(check.row(merged, 0, lambda _: ""))
+            wants = wanted(table, prepared)
+            untouched = {
+                c.version.id for c in table.vector_columns if c.embedding is None and c.name not in values
+            }
+            for want in wants:
+                for version in untouched:
+                    want.pop(version, None)
+            cached = await self._cached(table, wants)
+            puts = [
+                dataclasses.replace(_put(p, w, cached, "any"), revision=revision)
+                for p, w, revision in zip(prepared, wants, batch.revisions, strict=True)
+            ]
+            return puts, []
+
+        return await self._change_matching(
+            context, name, predicate, page, lambda t: _check_assignable(t, values)
+        )
+
+    async def delete(self, context: Context, name: str, where: Any, *, all: bool = False) -> int:
+        """Deletes every matching row, page by page; how many. Raises InvalidInput when `where` is empty and not
+        `all`."""
+        predicate = _checked_where(where, all)
+
+        async def page(table: Table, batch: RecordBatch) -> tuple[list[Put], list[Delete]]:
+            pairs = zip(batch.keys, batch.revisions, strict=True)
+            return [], [Delete(key, revision) for key, revision in pairs]
+
+        return await self._change_matching(context, name, predicate, page, lambda t: None)
+
+    async def _change_matching(
+        self,
+        context: Context,
+        name: str,
+        where: Predicate,
+        page: Callable[[Table, RecordBatch], Awaitable[tuple[list[Put], list[Delete]]]],
+        check: Callable[[Table], None],
+    ) -> int:
+        table = await self._catalog.get(context, name)
+        check(table)
+        bound = bind(and_([where, parse_filter(context.scope)]), table)
+        keys = await self._matching_keys(context, table, bound)
+        done = 0
+        changed: list[KeyBytes] = []
+        for start in range(0, len(keys), _PAGE):
+            context.check_deadline()
+            todo: Sequence[KeyBytes] = keys[start : start + _PAGE]
+            for _ in range(20):
+                change = partial(self._change_page, context, where=where, keys=todo, page=page)
+                table, count, todo, open_keys = await self._current(context, name, change)
+                done += count
+                changed.extend(open_keys)
+                if not todo:
+                    break
+            else:
+                raise Conflict("rows kept changing while they were written", hint="try again")
+        if changed:
+            await self._refresher.settle(table, changed, None)
+        return done
+
+    async def _matching_keys(self, context: Context, table: Table, bound: Predicate) -> list[KeyBytes]:
+        pushed = self._backend.push(table, bound)
+        columns = list(columns_of(pushed.residual)) if pushed.residual is not None else []
+        keys: list[KeyBytes] = []
+        async with self._backend.view(table, self.marks.get(table.id)) as view:
+            async for batch in view.scan(pushed, columns):
+                if pushed.residual is None:
+                    keys.extend(batch.keys)
+                else:
+                    rows = zip(batch.keys, batch.rows(), strict=True)
+                    keys.extend(key for key, row in rows if matches(pushed.residual, row))
+        return keys
+
+    async def _change_page(
+        self,
+        context: Context,
+        table: Table,
+        where: Predicate,
+        keys: Sequence[KeyBytes],
+        page: Callable[[Table, RecordBatch], Awaitable[tuple[list[Put], list[Delete]]]],
+    ) -> tuple[Table, int, list[KeyBytes], list[KeyBytes]]:
+        bound = bind(and_([where, parse_filter(context.scope)]), table)
+        names = [c.name for c in table.stored_columns]
+        extra = [n for n in columns_of(bound) if n not in names]
+        given = [c for c in table.vector_columns if c.embedding is None]
+        async with self._backend.view(table, self.marks.get(table.id)) as view:
+            batch = await view.get(keys, [*names, *extra], [c.version.id for c in given])
+        batch = batch.take([i for i, row in enumerate(batch.rows()) if matches(bound, row)])
+        if not len(batch):
+            return table, 0, [], []
+        columns: dict[str, Sequence[Any]] = {name: batch.columns[name] for name in names}
+        for column in given:
+            cells = batch.cells[column.version.id]
+            columns[column.name] = [None if c.vector is None else _components(c.vector) for c in cells]
+        full = RecordBatch(batch.keys, columns, batch.revisions)
+        puts, deletes = await page(table, full)
+        receipt = await self._backend.write(
+            table, WriteBatch(generation=table.generation, puts=puts, deletes=deletes)
+        )
+        self.marks[table.id] = receipt.mark
+        again = [k for k, o in zip(batch.keys, receipt.outcomes, strict=True) if o == "changed"]
+        done = sum(o in ("replaced", "inserted", "deleted") for o in receipt.outcomes)
+        changed = [
+            p.key for p, o in zip(puts, receipt.outcomes, strict=False) if o == "replaced" and _is_open(p)
+        ]
+        return table, done, again, changed
+
+    async def _current(self, context: Context, name: str, work: Callable[[Table], Awaitable[T]]) -> T:
+        """Runs `work` with the current definition, anew when it changed meanwhile."""
+        for _ in range(20):
+            table = await self._catalog.get(context, name)
+            try:
+                return await work(table)
+            except StaleGeneration:
+                await asyncio.sleep(0.005)
+        raise Conflict("the table's definition kept changing", hint="try again")
+
+
+def _components(stored: bytes) -> Any:
+    from vectable.core.vectors import from_bytes
+
+    return from_bytes(stored)
+
+
+def _checked_rows(
+    table: Table, rows: Sequence[Mapping[str, Any]], make_id: Callable[[int], str]
+) -> tuple[list[Prepared], list[dict[str, bytes | None]]]:
+    check = row_check(table)
+    prepared = [check.row(row, position, make_id) for position, row in enumerate(rows)]
+    return prepared, wanted(table, prepared)
+
+
+def _one_per_key(rows: Sequence[Prepared], on_conflict: OnConflict) -> tuple[list[int], int]:
+    """Positions to write when a key comes twice in one call (the last under replace, the first under skip),
+    and how many were left out. Raises KeyExists under error."""
+    positions: dict[KeyBytes, int] = {}
+    for position, row in enumerate(rows):
+        if row.key in positions:
+            if on_conflict == "error":
+                raise KeyExists(
+                    f"row {position} has the key of row {positions[row.key]}",
+                    hint="give each row its own key, or on_conflict replace or skip",
+                    context={"row": position, "keys": [str(key_out(row.key))]},
+                )
+            if on_conflict == "skip":
+                continue
+        positions[row.key] = position
+    return list(positions.values()), len(rows) - len(positions)
+
+
+def _put(
+    row: Prepared, wants: Mapping[str, bytes | None], cached: Mapping[tuple[str, bytes], bytes], guard: Guard
+) -> Put:
+    vectors = {v: vector for v, vector in row.given.items() if vector is not None and v in wants}
+    for version, want in wants.items():
+        if want is not None and want != GIVEN and (version, want) in cached:
+            vectors[version] = cached[version, want]
+    return Put(row.key, row.values, wants, vectors, guard)
+
+
+def _is_open(put: Put) -> bool:
+    """Whether some cell may still have to be embedded."""
+    return any(want is not None and version not in put.vectors for version, want in put.wants.items())
+
+
+def _count(result: InsertResult, outcomes: Sequence[Outcome]) -> None:
+    result.inserted += outcomes.count("inserted")
+    result.replaced += outcomes.count("replaced")
+    result.skipped += outcomes.count("skipped")
+
+
+def _checked_where(where: Any, all_rows: bool) -> Predicate:
+    predicate = parse_filter(where)
+    if predicate == TRUE and not all_rows:
+        raise InvalidInput(
+            "no filter was given, which would change every row", hint="say all=true if that is meant"
+        )
+    return predicate
+
+
+def _check_assignable(table: Table, values: Mapping[str, Any]) -> None:
+    for name in values:
+        column = table.column(name)
+        if column.id in table.key:
+            raise InvalidInput(f"column {name!r} is part of the key and cannot be changed")
+        if column.embedding is not None:
+            raise InvalidInput(f"column {name!r} is computed", hint="change its source instead")
+
+
+def _require_whole_scope(context: Context) -> None:
+    if context.scope != TRUE:
+        raise AccessDenied("this key may only see some rows, so it cannot insert any")
