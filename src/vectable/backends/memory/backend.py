@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from vectable.backends.memory.meaning import (
+    Keep,
     StoredRow,
+    check_held,
     key_exists,
     make_batch,
     nearest_rows,
     put_cells,
+    refitted,
     row_matches,
     sorted_rows,
     stored_values,
@@ -22,10 +24,10 @@ from vectable.backends.memory.meaning import (
 from vectable.core.cell import CELL_STATES, Cell
 from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
-from vectable.core.predicate import TRUE, Predicate, resolve
+from vectable.core.predicate import TRUE, Predicate
 from vectable.core.query import OrderTerm
 from vectable.core.rows import CellWrite, Delete, Outcome, Put, Receipt, RecordBatch, WriteBatch
-from vectable.core.schema import ColumnType, Table, Version, new_id
+from vectable.core.schema import Table, Version, new_id
 from vectable.core.values import check_default
 from vectable.core.vectors import Vector
 from vectable.errors import MarkExpired, StaleGeneration, TableNotFound, Unsupported
@@ -97,7 +99,7 @@ class MemoryView:
         limit: int | None = None,
     ) -> AsyncIterator[RecordBatch]:
         self._check(columns, versions)
-        rows = sorted_rows(self._table, self._stored.rows, where.native, order, after)[:limit]
+        rows = sorted_rows(self._table, self._stored.rows, self._keep(where), order, after)[:limit]
         for start in range(0, len(rows), BATCH):
             yield make_batch(self._table, rows[start : start + BATCH], columns, versions)
 
@@ -120,14 +122,14 @@ class MemoryView:
 
     async def nearest(self, version: Version, vector: Vector, k: int, where: Pushed) -> Candidates:
         self._check((), (version.id,))
-        keys = nearest_rows(self._table, self._stored.rows, version, vector, where.native)
+        keys = nearest_rows(self._table, self._stored.rows, self._keep(where), version, vector)
         return Candidates(keys[:k], complete=True)
 
+    def _keep(self, where: Pushed) -> Keep:
+        return lambda _, row: row_matches(self._table, where.native, row)
+
     def _check(self, columns: Sequence[str], versions: Sequence[str]) -> None:
-        targets = [resolve(name, self._table).column for name in columns]
-        wanted = {c.id for c in targets if c.type is not ColumnType.VECTOR}
-        if not (wanted <= self._stored.columns and self._stored.versions.issuperset(versions)):
-            raise StaleGeneration("part of this definition is gone", hint="read the definition again")
+        check_held(self._table, columns, versions, self._stored.columns, self._stored.versions)
 
 
 class _Draft:
@@ -256,12 +258,7 @@ def _fit(stored: StoredTable, table: Table) -> None:
     columns = {c.id: check_default(c) for c in table.stored_columns}
     versions = frozenset(v.id for _, v in table.versions)
     if stored.columns != columns.keys() or stored.versions != versions:
-        stored.rows = {key: _refitted(row, columns, versions) for key, row in stored.rows.items()}
+        stored.rows = {key: refitted(row, columns, versions) for key, row in stored.rows.items()}
         stored.columns, stored.versions = frozenset(columns), versions
         stored.clock += 1
     stored.generation = table.generation
-
-
-def _refitted(row: StoredRow, defaults: Mapping[str, Any], versions: frozenset[str]) -> StoredRow:
-    values = {i: row.values.get(i, default) for i, default in defaults.items()}
-    return replace(row, values=values, cells={v: c for v, c in row.cells.items() if v in versions})

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vectable.core.cell import Cell
@@ -17,6 +17,9 @@ from vectable.core.schema import Column, ColumnType, Table, Version
 from vectable.core.vectors import Vector, distances, stack
 from vectable.errors import KeyExists, StaleGeneration
 from vectable.interfaces import Position
+
+Keep = Callable[[KeyBytes, "StoredRow"], bool]
+"""Whether a read considers a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,26 @@ def row_values(table: Table, row: StoredRow, names: Sequence[str]) -> dict[str, 
     return found
 
 
+def check_held(
+    table: Table,
+    names: Sequence[str],
+    versions: Sequence[str],
+    held_columns: Collection[str],
+    held_versions: Collection[str],
+) -> None:
+    """Raises StaleGeneration when storage no longer holds a column or a version that is asked for."""
+    columns = [resolve(name, table).column for name in names]
+    wanted = {c.id for c in columns if c.type is not ColumnType.VECTOR}
+    if not (wanted <= set(held_columns) and set(versions) <= set(held_versions)):
+        raise StaleGeneration("part of this definition is gone", hint="read the definition again")
+
+
+def refitted(row: StoredRow, defaults: Mapping[str, Any], versions: Collection[str]) -> StoredRow:
+    """`row` with the columns of `defaults` (by id; new ones get the default) and the cells of `versions`."""
+    values = {i: row.values.get(i, copy.deepcopy(default)) for i, default in defaults.items()}
+    return replace(row, values=values, cells={v: c for v, c in row.cells.items() if v in versions})
+
+
 def row_matches(table: Table, where: Predicate, row: StoredRow) -> bool:
     """Whether `where` holds for `row`: the meaning of a filter."""
     return matches(where, row_values(table, row, sorted(columns_of(where))))
@@ -102,15 +125,15 @@ def make_batch(
 def sorted_rows(
     table: Table,
     rows: Mapping[KeyBytes, StoredRow],
-    where: Predicate,
+    keep: Keep,
     order: Sequence[OrderTerm],
     after: Position | None,
 ) -> list[tuple[KeyBytes, StoredRow]]:
-    """The rows that match, in order, from behind `after` on."""
+    """The rows to keep, in order, from behind `after` on."""
     names = [term.column for term in order]
     placed = []
     for key, row in rows.items():
-        if row_matches(table, where, row):
+        if keep(key, row):
             values = row_values(table, row, names)
             placed.append((order_key([values[n] for n in names], order, key), key, row))
     placed.sort(key=lambda found: found[0])
@@ -129,15 +152,15 @@ def column_of(table: Table, version: str) -> Column:
 
 
 def nearest_rows(
-    table: Table, rows: Mapping[KeyBytes, StoredRow], version: Version, vector: Vector, where: Predicate
+    table: Table, rows: Mapping[KeyBytes, StoredRow], keep: Keep, version: Version, vector: Vector
 ) -> list[KeyBytes]:
-    """Keys of every servable row that matches, nearest first, ties by key."""
+    """Keys of every servable row to keep, nearest first, ties by key."""
     embedding = column_of(table, version.id).embedding
     stale = embedding is not None and not embedding.auto_update
     found: list[tuple[KeyBytes, bytes]] = []
     for key, row in rows.items():
         cell = row.cells.get(version.id, Cell())
-        if cell.vector is not None and cell.servable(stale) and row_matches(table, where, row):
+        if cell.vector is not None and cell.servable(stale) and keep(key, row):
             found.append((key, cell.vector))
     matrix = stack([stored for _, stored in found], version.dimensions)
     apart = distances(vector, matrix, version.metric).tolist()
