@@ -1,0 +1,60 @@
+"""A query on a table, synchronous: the same verbs, which wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vectable.blocking.mirror import mirrors
+from vectable.core.query import Query
+from vectable.core.schema import Table as Definition
+from vectable.handles.chain import Chain
+from vectable.handles.outcomes import Explained
+from vectable.handles.query import AsyncTableQuery
+from vectable.handles.result import Result, Row
+
+if TYPE_CHECKING:
+    from vectable.blocking.table import Table
+
+
+@mirrors(AsyncTableQuery)
+class TableQuery(Chain["TableQuery"]):
+    """An immutable request, built in steps and run by its verbs, as often as you like."""
+
+    __slots__ = ("_query", "_table")
+
+    def __init__(self, table: Table, request: Query) -> None:
+        self._table = table
+        self._query = AsyncTableQuery(table._table, request)
+
+    @property
+    def definition(self) -> Definition:
+        return self._query.definition
+
+    @property
+    def request(self) -> Query:
+        return self._query.request
+
+    def _spec(self) -> Query:
+        return self._query.request
+
+    def _derive(self, query: Query) -> TableQuery:
+        return TableQuery(self._table, query)
+
+    def collect(self) -> Result:
+        return self._table._run(self._query.collect())
+
+    def first(self) -> Row | None:
+        return self._table._run(self._query.first())
+
+    def stream(self) -> Iterator[Row]:
+        return self._table._iterate(self._query.stream)
+
+    def count(self) -> int:
+        return self._table._run(self._query.count())
+
+    def explain(self) -> Explained:
+        return self._table._run(self._query.explain())
+
+    def __repr__(self) -> str:
+        return repr(self._query).replace("AsyncTableQuery", "TableQuery", 1)

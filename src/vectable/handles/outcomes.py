@@ -1,0 +1,83 @@
+"""What work on a table reports back: readable where it is printed, plain fields for programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from vectable.core.plan import Plan
+from vectable.engine.write import InsertResult as EngineInsertResult
+
+
+@dataclass(slots=True, repr=False)
+class InsertResult(EngineInsertResult):
+    """What an insert did. `ids`: each row's key, in the order given. `pending` cells are still embedded by
+    `job` (None: nothing is left to do); `errors` cells could not be embedded and keep their error:
+    `refresh(column, errors_only=True)` tries those again."""
+
+    @classmethod
+    def of(cls, result: EngineInsertResult) -> Self:
+        """The engine's result, printable."""
+        return cls(**{f.name: getattr(result, f.name) for f in fields(EngineInsertResult)})
+
+    def __repr__(self) -> str:
+        parts = [_counted(self.inserted, "inserted")]
+        parts += [
+            _counted(n, what) for n, what in ((self.replaced, "replaced"), (self.skipped, "skipped")) if n
+        ]
+        text = f"{self.inserted + self.replaced + self.skipped:,} rows: {', '.join(parts)}"
+        return text + _left(self.pending, self.errors, self.job)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Filled:
+    """What adding or refreshing an embedding column came to. `states` counts the column's cells: ready, new,
+    stale, error, empty, in_progress. `job` is the id of the job that embeds (None: there was nothing to
+    do)."""
+
+    column: str
+    model: str
+    dimensions: int
+    matched: int
+    """Cells there were to embed."""
+    job: str | None = None
+    states: dict[str, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parts = [f"{count:,} {state}" for state, count in self.states.items() if count]
+        cells = ", ".join(parts) or "no rows yet"
+        return f"{self.column} ({self.model}, {self.dimensions} dimensions): {cells}" + (
+            _running(self.job) if self.states.get("in_progress") or self.states.get("new") else ""
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Explained:
+    """A plan that prints readably; `.plan` has the fields."""
+
+    plan: Plan
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.plan, name)
+
+    def __repr__(self) -> str:
+        from vectable.handles.show import plan_text
+
+        return plan_text(self.plan)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}"
+
+
+def _left(pending: int, errors: int, job: str | None) -> str:
+    text = f"; {pending:,} cells still to embed" + _running(job) if pending else ""
+    if errors:
+        text += f"; {errors:,} cells could not be embedded: refresh(column, errors_only=True) tries again"
+    return text
+
+
+def _running(job: str | None) -> str:
+    return f" (job {job})" if job else ""

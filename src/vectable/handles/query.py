@@ -1,0 +1,98 @@
+"""A query on a table, asynchronous."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from vectable.core.query import Query
+from vectable.core.schema import Table
+from vectable.handles.chain import Chain
+from vectable.handles.outcomes import Explained
+from vectable.handles.result import Coverage, Result, Row
+
+if TYPE_CHECKING:
+    from vectable.engine.read import Result as EngineResult
+    from vectable.handles.table import AsyncTable
+
+
+class AsyncTableQuery(Chain["AsyncTableQuery"]):
+    """An immutable request, built in steps and run by its verbs, as often as you like."""
+
+    __slots__ = ("_request", "_table")
+
+    def __init__(self, table: AsyncTable, request: Query) -> None:
+        self._table = table
+        self._request = request
+
+    @property
+    def definition(self) -> Table:
+        """The table's definition, as this database handle last saw it."""
+        return self._table.definition
+
+    @property
+    def request(self) -> Query:
+        """The request as data: the body `/query` takes."""
+        return self._request
+
+    def _spec(self) -> Query:
+        return self._request
+
+    def _derive(self, query: Query) -> AsyncTableQuery:
+        return AsyncTableQuery(self._table, query)
+
+    async def collect(self) -> Result:
+        """The rows, at most `limit`: always min(limit, matching), in order. Raises UnknownColumn,
+        InvalidFilter, InvalidVector, ModelMismatch, CursorExpired, TableNotFound."""
+        return await self._read(self._request)
+
+    async def _read(self, request: Query) -> Result:
+        database = self._table._database
+        found = await database.engine.reader.query(database.context, self._table.full_name, request)
+        return result_of(found, self.definition, request)
+
+    async def first(self) -> Row | None:
+        """The first row; None where nothing matches."""
+        found = await self._read(self._request.model_copy(update={"limit": 1}))
+        return found[0] if found else None
+
+    async def stream(self) -> AsyncIterator[Row]:
+        """Every matching row one after the other, fetched page by page, never all in memory. `limit`, where
+        given, is where it ends."""
+        database = self._table._database
+        async for page in database.engine.reader.stream(
+            database.context, self._table.full_name, self._request
+        ):
+            for row in result_of(page, self.definition, self._request):
+                yield row
+
+    async def count(self) -> int:
+        """How many rows match, whatever `limit` says; of a similarity query those that can be found."""
+        database = self._table._database
+        return await database.engine.reader.count(database.context, self._table.full_name, self._request)
+
+    async def explain(self) -> Explained:
+        """Runs it, and tells the path taken, why, rows examined, and times."""
+        database = self._table._database
+        return Explained(
+            await database.engine.reader.explain(database.context, self._table.full_name, self._request)
+        )
+
+    def __repr__(self) -> str:
+        shown = self._request.model_dump(mode="json", exclude_defaults=True, fallback=lambda value: "…")
+        return f"{type(self).__name__}({self.definition.full_name!r}, {shown})"
+
+
+def result_of(found: EngineResult, definition: Table, request: Query) -> Result:
+    """The engine's answer, printable."""
+    return Result(
+        table=definition,
+        rows=found.rows,
+        plan=found.plan,
+        scores=found.scores,
+        distances=found.distances,
+        next_cursor=found.next_cursor,
+        coverage=None if found.coverage is None else Coverage(*found.coverage),
+        query_vector=found.query_vector,
+        select=request.select,
+    )

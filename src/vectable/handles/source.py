@@ -1,0 +1,94 @@
+"""Rows in whatever form they come: dicts, data frames, files, generators; as batches of plain dicts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path, PurePath
+from typing import Any
+
+from vectable.core.schema import Table
+from vectable.errors import InvalidInput
+from vectable.handles.callers import off_loop
+from vectable.handles.result import Result
+from vectable.ingest import DEFAULT_BATCH, format_of, from_arrow, read_batches, speaks_arrow
+
+Batch = Sequence[Mapping[str, Any]]
+
+
+async def whole(rows: Any, table: Table) -> Batch | None:
+    """All rows of what has a length (a dict, a list, a data frame, an Arrow table, a Result), to be written
+    all or none; None for what comes bit by bit (files, generators, readers). Raises InvalidInput."""
+    if isinstance(rows, Mapping):
+        return [rows]
+    if isinstance(rows, Result):
+        return rows.rows
+    if isinstance(rows, (str, PurePath)):
+        return None
+    if hasattr(rows, "__len__") and speaks_arrow(rows):
+        return await off_loop(lambda: [row for batch in from_arrow(rows, table) for row in batch])
+    if isinstance(rows, Sequence) and not isinstance(rows, (bytes, bytearray)):
+        return rows
+    if isinstance(rows, (Iterable, AsyncIterable)) and not isinstance(rows, (bytes, bytearray)):
+        return None
+    if speaks_arrow(rows):
+        return None
+    raise InvalidInput(
+        f"a {type(rows).__name__} holds no rows",
+        hint="give a dict, a list or generator of dicts, a pandas, polars, Arrow or DuckDB table, or a "
+        "path to a Parquet, CSV, JSONL or Arrow file",
+    )
+
+
+async def stream(rows: Any, table: Table) -> AsyncIterator[Batch]:
+    """Batches of what comes bit by bit. Drawing from it never happens on the event loop."""
+    if isinstance(rows, AsyncIterable) and not isinstance(rows, Iterable):
+        async for batch in _gathered(rows):
+            yield batch
+        return
+    batches = await off_loop(lambda: _batches(rows, table))
+
+    def draw() -> Batch | None:
+        return next(batches, None)
+
+    try:
+        while (drawn := await off_loop(draw)) is not None:
+            yield drawn
+    finally:
+        await off_loop(batches.close)
+
+
+def _batches(rows: Any, table: Table) -> Generator[Batch, None, None]:
+    if isinstance(rows, (str, PurePath)):
+        return _file(Path(rows), table)
+    if speaks_arrow(rows):
+        return (batch for batch in from_arrow(rows, table))
+    return _drawn(iter(rows))
+
+
+def _drawn(rows: Iterator[Any]) -> Generator[Batch, None, None]:
+    while batch := list(islice(rows, DEFAULT_BATCH)):
+        yield batch
+
+
+def _file(path: Path, table: Table) -> Generator[Batch, None, None]:
+    kind = format_of(path)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise InvalidInput(
+            f"the file {str(path)!r} cannot be opened: {error.strerror}", hint="check the path"
+        ) from None
+    with file:
+        yield from read_batches(file, kind, table)
+
+
+async def _gathered(rows: AsyncIterable[Any]) -> AsyncIterator[Batch]:
+    batch: list[Any] = []
+    async for row in rows:
+        batch.append(row)
+        if len(batch) == DEFAULT_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
