@@ -32,7 +32,7 @@ _DTYPES: dict[ColumnType, Any] = {
     ColumnType.TIMESTAMP: np.int64,
 }
 _PRESENCE_ONLY = frozenset({ColumnType.VECTOR, ColumnType.IMAGE})
-_COMPARE: dict[str, Callable[[Array, Any], Mask]] = {
+_COMPARE: dict[str, Callable[..., Any]] = {
     "=": np.equal,
     "!=": np.not_equal,
     "<": np.less,
@@ -204,10 +204,12 @@ class _NumberColumn:
     def _compared(self, operator: str, literals: list[Any]) -> Mask:
         values = self._values
         if operator == "between":
-            mask = np.greater_equal(values, literals[0])
-            return np.logical_and(mask, np.less_equal(values, literals[1]), out=mask)
+            mask: Mask = np.greater_equal(values, literals[0])
+            np.logical_and(mask, np.less_equal(values, literals[1]), out=mask)
+            return mask
         if operator not in ("in", "not in"):
-            return _COMPARE[operator](values, literals[0])
+            compared: Mask = _COMPARE[operator](values, literals[0])
+            return compared
         if len(literals) > _FEW:
             return np.isin(values, np.array(literals, values.dtype))
         mask = np.zeros(len(values), np.bool_)
