@@ -40,7 +40,9 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class SchemaChange:
-    """What `alter` does to storage. Every change may be repeated without harm."""
+    """What `alter` does to storage. Every change may be repeated without harm. Rows already there get the
+    default of a new column, and empty cells for a new version. `create_index` is for what the backend itself
+    builds (`Capabilities`): anything else raises Unsupported before anything changes."""
 
     kind: Literal[
         "create_table",
@@ -106,7 +108,9 @@ class View(Protocol):
         limit: int | None = None,
     ) -> AsyncIterator[RecordBatch]:
         """Rows passing `where.native` in order (nulls last, then key), in batches of at most 1,000; at most
-        `limit` when given. Columns may be names, JSON paths ("meta.stars") or "emb.state"."""
+        `limit` when given. Columns may be names, JSON paths ("meta.stars"; `core.evaluate.MISSING` where one
+        leads nowhere), "emb.state", or vector columns (the active version's stored bytes, None where a cell
+        holds none). Raises StaleGeneration when storage no longer has a column or version asked for."""
 
     async def count(self, where: Pushed) -> int:
         """Rows passing `where.native`."""
@@ -264,6 +268,50 @@ class VectorIndex(Protocol):
     def save(self, path: str) -> None:
         """Writes it with a checksum, atomically."""
 
+    @property
+    def efforts(self) -> Sequence[int]:
+        """Values of the search parameter `effort`, from the least to the most thorough."""
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """Small JSON facts of ours (measured recall), saved with the index."""
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it holds."""
+
 
 Progress = Callable[[int, int], None]
 """(done, total)."""
+
+
+class VectorLibrary(Protocol):
+    """Kernels over rows in memory, and the index structures built over them. Thread-safe."""
+
+    def products(
+        self, query: Vector, matrix: Matrix, positions: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """query · row, of every row or of those at `positions`: float32, each a sum in unspecified order."""
+
+    def squared_distances(
+        self, query: Vector, matrix: Matrix, positions: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """‖query - row‖², likewise."""
+
+    def check(self, kind: str, parameters: Mapping[str, Any], dimensions: int) -> None:
+        """Raises InvalidInput for a kind or parameters that `build` would refuse."""
+
+    def build(
+        self,
+        kind: str,
+        matrix: Matrix,
+        scale: NDArray[np.float32] | None,
+        metric: Metric,
+        parameters: Mapping[str, Any],
+        binding: str,
+        progress: Progress | None = None,
+    ) -> VectorIndex:
+        """An index over the rows, each times its `scale`; `binding` names the matrix it belongs to."""
+
+    def load(self, path: str, binding: str) -> VectorIndex | None:
+        """A saved index of that binding; None when it is missing, torn, damaged or another matrix's."""
