@@ -2,7 +2,7 @@
 
 STATEMENTS = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    # One line per user table: where its history stands. `floor`: changes up to here can no longer be told.
+    # One line per user table: where its history stands. `floor`: changes before it can no longer be told.
     """CREATE TABLE tables (
         id TEXT PRIMARY KEY,
         generation INTEGER NOT NULL,
@@ -11,6 +11,7 @@ STATEMENTS = (
         next_rid INTEGER NOT NULL,
         floor INTEGER NOT NULL
     ) WITHOUT ROWID""",
+    "CREATE TABLE versions (id TEXT PRIMARY KEY, table_id TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE receipts (
         table_id TEXT NOT NULL,
         key TEXT NOT NULL,

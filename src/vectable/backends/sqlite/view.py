@@ -1,0 +1,244 @@
+"""One consistent moment of one table: a read transaction on a connection of its own. Never suspends."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from vectable.backends.sqlite import nearest as exact
+from vectable.backends.sqlite.filter import Filter
+from vectable.backends.sqlite.fit import missing_parts
+from vectable.backends.sqlite.layout import Layout, cells_name, gone
+from vectable.backends.sqlite.order import after_sql, native, order_by
+from vectable.backends.sqlite.select import SqlRow, joins, selection
+from vectable.backends.sqlite.standing import (
+    Standing,
+    check_not_forgotten,
+    make_mark,
+    seq_of,
+    standing_of,
+)
+from vectable.core.cell import CELL_STATES
+from vectable.core.evaluate import order_key
+from vectable.core.key import KeyBytes
+from vectable.core.mark import Mark
+from vectable.core.query import OrderTerm
+from vectable.core.rows import RecordBatch
+from vectable.core.schema import Version
+from vectable.core.vectors import Vector
+from vectable.drivers.sqlite import SqliteDriver
+from vectable.interfaces import Candidates, Position, Pushed
+
+BATCH = 1_000
+_IN_LIST = 512
+
+
+class SqliteView:
+    """See `interfaces.View`. Works on the thread that calls, one at a time."""
+
+    def __init__(
+        self, driver: SqliteDriver, connection: sqlite3.Connection, layout: Layout, standing: Standing
+    ) -> None:
+        self._driver = driver
+        self._connection = connection
+        self._layout = layout
+        self._standing = standing
+        self._cursors: list[sqlite3.Cursor] = []
+
+    @property
+    def mark(self) -> Mark:
+        """Everything committed up to here is seen, nothing later."""
+        return make_mark(self._layout.table, self._standing)
+
+    def close(self) -> None:
+        """Ends unfinished scans, so that none keeps the moment alive on a connection others will use."""
+        for cursor in self._cursors:
+            cursor.close()
+        self._cursors.clear()
+
+    def pages(self, sql: str, params: Sequence[Any] = (), size: int = BATCH) -> Iterator[list[SqlRow]]:
+        """The rows of a statement in lists of at most `size`."""
+        with self._driver.translated:
+            cursor = self._connection.execute(sql, params)
+        self._cursors.append(cursor)
+        try:
+            while True:
+                with self._driver.translated:
+                    rows = cursor.fetchmany(size)
+                if rows:
+                    yield rows
+                if len(rows) < size:
+                    return
+        finally:
+            cursor.close()
+            if cursor in self._cursors:
+                self._cursors.remove(cursor)
+
+    def rows(self, sql: str, params: Sequence[Any] = ()) -> list[SqlRow]:
+        """All rows of a statement."""
+        with self._driver.translated:
+            return self._connection.execute(sql, params).fetchall()
+
+    async def get(
+        self, keys: Sequence[KeyBytes], columns: Sequence[str], versions: Sequence[str] = ()
+    ) -> RecordBatch:
+        """The rows that exist among `keys`, in the order asked."""
+        return self._get(keys, columns, versions)
+
+    def _get(self, keys: Sequence[KeyBytes], columns: Sequence[str], versions: Sequence[str]) -> RecordBatch:
+        chosen = selection(self._layout, columns, versions)
+        head = f"SELECT {chosen.expressions} {joins(self._layout, chosen.versions)} WHERE t.key IN "
+        found: dict[KeyBytes, SqlRow] = {}
+        for start in range(0, len(keys), _IN_LIST):
+            chunk = list(keys[start : start + _IN_LIST])
+            # Rounded up to a power of two, so that few statements need to be prepared; a repeat adds no row.
+            chunk += [chunk[0]] * ((1 << (len(chunk) - 1).bit_length()) - len(chunk))
+            marks = ",".join("?" * len(chunk))
+            for row in self.rows(f"{head}({marks})", chunk):
+                found[row[0]] = row
+        return chosen.batch([found[key] for key in keys if key in found])
+
+    async def scan(
+        self,
+        where: Pushed,
+        columns: Sequence[str],
+        versions: Sequence[str] = (),
+        order: Sequence[OrderTerm] = (),
+        after: Position | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[RecordBatch]:
+        """Rows passing `where.native` in order, in batches of at most 1,000."""
+        if not native(self._layout, order):
+            for batch in self._sorted_here(where.native, columns, versions, order, after, limit):
+                yield batch
+            return
+        chosen = selection(self._layout, columns, versions)
+        ordering, needed = order_by(self._layout, order)
+        condition: Filter = where.native
+        text, params = condition.text, list(condition.params)
+        if after is not None:
+            behind, more = after_sql(self._layout, order, after)
+            text, params = f"({text}) AND {behind}", params + more
+        tables = joins(self._layout, [*chosen.versions, *condition.versions, *needed])
+        sql = f"SELECT {chosen.expressions} {tables} WHERE {text} ORDER BY {ordering}"
+        if limit is not None:
+            sql, params = f"{sql} LIMIT ?", [*params, limit]
+        for page in self.pages(sql, params):
+            yield chosen.batch(page)
+
+    def _sorted_here(
+        self,
+        condition: Filter,
+        columns: Sequence[str],
+        versions: Sequence[str],
+        order: Sequence[OrderTerm],
+        after: Position | None,
+        limit: int | None,
+    ) -> Iterator[RecordBatch]:
+        """For orders SQLite does not have (JSON): sorts keys in memory, then reads the rows page by page."""
+        names = [term.column for term in order]
+        chosen = selection(self._layout, names, ())
+        tables = joins(self._layout, [*chosen.versions, *condition.versions])
+        sql = f"SELECT {chosen.expressions} {tables} WHERE {condition.text}"
+        placed: list[tuple[Any, ...]] = []
+        for page in self.pages(sql, condition.params):
+            batch = chosen.batch(page)
+            values = [batch.columns[name] for name in names]
+            placed += [order_key([v[i] for v in values], order, key) for i, key in enumerate(batch.keys)]
+        placed.sort()
+        if after is not None:
+            start = order_key(after.values, order, after.key)
+            placed = [found for found in placed if found > start]
+        keys = [found[-1] for found in placed[:limit]]
+        for at in range(0, len(keys), BATCH):
+            yield self._get(keys[at : at + BATCH], columns, versions)
+
+    async def count(self, where: Pushed) -> int:
+        """Rows passing `where.native`; all of them are counted at no cost."""
+        condition: Filter = where.native
+        if condition.everything:
+            return self._standing.rows
+        sql = f"SELECT count(*) {joins(self._layout, condition.versions)} WHERE {condition.text}"
+        return int(self.rows(sql, condition.params)[0][0])
+
+    async def cell_states(self, version: str) -> dict[str, int]:
+        """Cells per state. Ready ones, however many, are not looked at."""
+        cells = cells_name(version)
+        counts: dict[str, int] = dict.fromkeys(CELL_STATES, 0)
+        unready = self.rows(f"SELECT state, count(*) FROM {cells} WHERE state <> 'ready' GROUP BY state")
+        counts.update((state, number) for state, number in unready)
+        ((kept,),) = self.rows(f"SELECT count(*) FROM {cells}")
+        counts["ready"] = kept - sum(number for _, number in unready)
+        counts["empty"] += self._standing.rows - kept
+        return counts
+
+    async def changes(self, since: Mark) -> AsyncIterator[Sequence[KeyBytes]]:
+        """Keys of rows put, deleted, or with a changed cell after `since`; may repeat."""
+        layout = self._layout
+        seq = seq_of(since, layout.table, self._standing)
+        check_not_forgotten(seq, self._standing)
+        if seq == self._standing.seq:
+            return
+        queries = [
+            f"SELECT key FROM {layout.rows} WHERE seq > ?",
+            f"SELECT key FROM {layout.tombstones} WHERE seq > ?",
+        ]
+        for version in layout.versions:
+            cells = cells_name(version)
+            # A cell written together with its row is told already.
+            queries.append(
+                f"SELECT t.key FROM {cells} AS v JOIN {layout.rows} AS t ON t.rid = v.rid"
+                " WHERE v.seq > ?1 AND t.seq <= ?1"
+            )
+        for query in queries:
+            for page in self.pages(query, (seq,)):
+                yield [row[0] for row in page]
+
+    async def nearest(self, version: Version, vector: Vector, k: int, where: Pushed) -> Candidates:
+        """The `k` nearest servable rows passing `where.native`, exactly, and those tied with the last."""
+        return exact.nearest(self, self._layout, version, vector, k, where.native)
+
+
+class Viewing:
+    """`async with Viewing(…) as view`: takes a connection, gives it back."""
+
+    def __init__(self, driver: SqliteDriver, layout: Layout, at_least: Mark | None) -> None:
+        self._driver = driver
+        self._layout = layout
+        self._at_least = at_least
+        self._connection: sqlite3.Connection | None = None
+        self._view: SqliteView | None = None
+
+    async def __aenter__(self) -> SqliteView:
+        with self._driver.translated:
+            connection = self._driver.take()
+            try:
+                connection.execute("BEGIN")
+                standing = standing_of(connection, self._layout.table)
+                self._check(connection, standing)
+            except BaseException:
+                self._driver.give(connection)
+                raise
+        self._connection = connection
+        self._view = SqliteView(self._driver, connection, self._layout, standing)
+        return self._view
+
+    def _check(self, connection: sqlite3.Connection, standing: Standing) -> None:
+        table = self._layout.table
+        if self._at_least is not None:
+            seq_of(self._at_least, table, standing)
+        if standing.generation != table.generation:
+            missing = missing_parts(connection, self._layout)
+            if missing:
+                raise gone(f"{missing[0]!r}")
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._view is not None:
+            self._view.close()
+        if self._connection is not None:
+            self._driver.give(self._connection)
+        self._view = self._connection = None
