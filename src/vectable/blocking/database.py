@@ -35,7 +35,6 @@ class Database:
 
     @property
     def url(self) -> str:
-        """Where it is."""
         return self._database.url
 
     @property

@@ -32,8 +32,7 @@ class AsyncDatabase:
         self._engine: Engine | None = engine
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
-        self.url = engine.url
-        """Where it is."""
+        self._url = engine.url
         self.context = context
         """Who asks, and within what bounds."""
         self.definitions: dict[str, Table] = {}
@@ -43,7 +42,7 @@ class AsyncDatabase:
     def engine(self) -> Engine:
         """What does the work. Raises Unsupported when closed, after a fork, or on another event loop."""
         if self._engine is None:
-            raise Unsupported(f"the database {self.url} is closed", hint="connect again")
+            raise Unsupported(f"the database {self._url} is closed", hint="connect again")
         if os.getpid() != self._process:
             raise Unsupported(
                 "this handle belongs to another process: it was made before a fork",
@@ -55,6 +54,11 @@ class AsyncDatabase:
                 hint="call connect_async on the loop that uses it",
             )
         return self._engine
+
+    @property
+    def url(self) -> str:
+        """Where it is: a directory, or "memory:"."""
+        return self._url
 
     @property
     def closed(self) -> bool:
@@ -179,7 +183,7 @@ class AsyncDatabase:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r}{', closed' if self.closed else ''})"
+        return f"{type(self).__name__}({self._url!r}{', closed' if self.closed else ''})"
 
 
 async def connect_async(path_or_url: str | Path | None = None, **settings: Any) -> AsyncDatabase:

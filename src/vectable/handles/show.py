@@ -19,7 +19,8 @@ MAX_ROWS = 20
 MAX_CELL = 60
 """Character cells of one column in a terminal."""
 MAX_HTML_CELL = 200
-_NARROWEST = 6
+_NARROWEST = 8
+_WIDEST_HEAD = 20
 _GAP = "  "
 
 
@@ -86,10 +87,11 @@ def columns_text(columns: Mapping[str, Sequence[Any]], width: int | None = None)
     room = width or shutil.get_terminal_size((100, 24)).columns
     texts = {name: [cell(v) for v in values] for name, values in columns.items()}
     wanted = {n: min(MAX_CELL, max(map(cell_len, [clean(n), *texts[n]]))) for n in texts}
+    floors = {n: min(wanted[n], max(_NARROWEST, min(cell_len(clean(n)), _WIDEST_HEAD))) for n in texts}
     shown = list(texts)
-    while len(shown) > 1 and sum(min(wanted[n], _NARROWEST) + len(_GAP) for n in shown) > room + len(_GAP):
+    while len(shown) > 1 and sum(floors[n] + len(_GAP) for n in shown) > room + len(_GAP):
         shown.pop()
-    widths = _shrink({n: wanted[n] for n in shown}, room - len(_GAP) * (len(shown) - 1))
+    widths = _shrink({n: wanted[n] for n in shown}, floors, room - len(_GAP) * (len(shown) - 1))
     right = {n: bool(columns[n]) and all(_number(v) or v is None for v in columns[n]) for n in shown}
 
     def line(parts: Callable[[str], str]) -> str:
@@ -102,11 +104,13 @@ def columns_text(columns: Mapping[str, Sequence[Any]], width: int | None = None)
     return "\n".join([*lines, *(["not shown: " + cut(", ".join(hidden), room - 11)] if hidden else [])])
 
 
-def _shrink(widths: dict[str, int], room: int) -> dict[str, int]:
-    """Takes cells from the widest columns until all fit."""
-    while widths and sum(widths.values()) > room and max(widths.values()) > _NARROWEST:
-        widest = max(widths, key=widths.__getitem__)
-        widths[widest] -= 1
+def _shrink(widths: dict[str, int], floors: Mapping[str, int], room: int) -> dict[str, int]:
+    """Takes cells from the widest columns until all fit, or all are at their floors."""
+    while sum(widths.values()) > room:
+        able = [n for n in widths if widths[n] > floors[n]]
+        if not able:
+            break
+        widths[max(able, key=widths.__getitem__)] -= 1
     return widths
 
 
