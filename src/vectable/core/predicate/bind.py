@@ -96,7 +96,7 @@ def _folded(clause: Clause, type_: ColumnType) -> Predicate:
         distinct = tuple({frozen_value(v): v for v in clause.value}.values())
         if distinct:
             return Clause(column=clause.column, operator=clause.operator, value=distinct)
-        return _empty_in(clause, type_)
+        return FALSE if clause.operator == "in" else Clause(column=clause.column, operator="is not null")
     if clause.operator == "between" and _holds_nothing(*clause.value):
         return FALSE
     return clause
@@ -105,10 +105,6 @@ def _folded(clause: Clause, type_: ColumnType) -> Predicate:
 def _holds_nothing(low: Any, high: Any) -> bool:
     """Whether no value lies between: the ends are of different kinds (JSON columns take both), or crossed."""
     return isinstance(low, str) is not isinstance(high, str) or bool(low > high)
-
-
-def _empty_in(clause: Clause, type_: ColumnType) -> Predicate:
-    return FALSE if clause.operator == "in" else Clause(column=clause.column, operator="is not null")
 
 
 _Coerce = Callable[[Any, str], Any]

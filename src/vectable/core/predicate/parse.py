@@ -167,7 +167,9 @@ def clause(column: Any, operator: Any, value: Any = None) -> Clause:
 def _operand(column: str, operator: Operator, value: Any) -> Any:
     if operator in _NULL_OPERATORS:
         if value is not None:
-            raise InvalidFilter(f"{column!r} {operator} takes no value, it was given {shown(value)}")
+            raise InvalidFilter(
+                f"{column!r} {operator} takes no value, it was given {shown(value)}", hint="leave `value` out"
+            )
         return None
     what = f"the value for {column!r}"
     if operator in ("in", "not in", "between"):
@@ -176,7 +178,9 @@ def _operand(column: str, operator: Operator, value: Any) -> Any:
     if plain is None:
         raise InvalidFilter(f"{column!r} {operator} null holds for no row", hint="use is null or is not null")
     if operator in _TEXT_OPERATORS and not isinstance(plain, str):
-        raise InvalidFilter(f"{column!r} {operator} takes a string, not {shown(plain)}")
+        raise InvalidFilter(
+            f"{column!r} {operator} takes a string, not {shown(plain)}", hint="write the value in quotes"
+        )
     if operator in ("like", "ilike"):
         _check_pattern(plain, column)
     return plain
@@ -195,9 +199,13 @@ def _operands(column: str, operator: str, value: Any, what: str) -> tuple[Any, .
         )
     plain = plain_value(value, what)
     if not isinstance(plain, list):
-        raise InvalidFilter(f"{column!r} {operator} takes a list, not {shown(value)}")
+        raise InvalidFilter(
+            f"{column!r} {operator} takes a list, not {shown(value)}", hint="give a list of values"
+        )
     if operator == "between" and len(plain) != 2:
-        raise InvalidFilter(f"{column!r} between takes two values, it was given {len(plain)}")
+        raise InvalidFilter(
+            f"{column!r} between takes two values, it was given {len(plain)}", hint="give [lowest, highest]"
+        )
     if any(v is None for v in plain):
         raise InvalidFilter(f"{column!r} {operator} is given a null", hint='add a clause "is null" instead')
     return tuple(plain)

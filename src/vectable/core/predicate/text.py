@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from vectable.core.predicate.tokens import Word
 
 MAX_TEXT_LENGTH = 100_000
+_KEPT_LENGTH = 4_000
 _HINT = (
     "a filter reads like: quality_score >= ? and (language in (?, ?) or not title like 'A%'); "
     "functions: contains(column, ?), starts_with(column, ?)"
@@ -98,7 +99,7 @@ def parse_text(sql: str, params: tuple[Any, ...]) -> Predicate:
         raise InvalidFilter(
             f"the filter's text is {len(sql)} characters long", hint=f"at most {MAX_TEXT_LENGTH}"
         )
-    template = _template(sql)
+    template = _kept_template(sql) if len(sql) <= _KEPT_LENGTH else _template(sql)
     if template.parameters != len(params):
         raise InvalidFilter(
             f"the filter has {template.parameters} `?` but {len(params)} parameters",
@@ -124,6 +125,10 @@ def _value(value: Any, params: tuple[Any, ...]) -> Any:
 
 
 @lru_cache(maxsize=256)
+def _kept_template(sql: str) -> _Template:
+    return _template(sql)
+
+
 def _template(sql: str) -> _Template:
     from vectable.core.predicate.tokens import words  # sqlglot costs 0.3 s to import
 
