@@ -80,7 +80,7 @@ def load(
     """The model called `name`, ready to embed. Synchronous and slow (0.3-6 s, longer with a download): call
     it on a worker thread.
 
-    `cache_dir`: where derived files are kept, in its folder `models` (default: the user's cache directory).
+    `cache_dir`: where derived files are kept (default: `models` in the user's cache directory for Vectable).
     `allow_paths`: the name may be a directory; never set it for names that came over the network.
     `progress(file, bytes_done, bytes_total)` hears of a download. `threads`: those of one forward pass (2).
     `executor`: a single-threaded one to run passes on; default: one of the provider's own.
@@ -99,8 +99,8 @@ def load(
     located = locate(name, allow_paths=allow_paths) or _download(name, allow_download, progress)
     from vectable.providers.onnx import DEFAULT_THREADS, load_onnx
 
-    directory = Path(cache_dir) if cache_dir is not None else default_cache_directory()
-    return load_onnx(located, directory / "models", threads=threads or DEFAULT_THREADS, executor=executor)
+    directory = Path(cache_dir) if cache_dir is not None else default_cache_directory() / "models"
+    return load_onnx(located, directory, threads=threads or DEFAULT_THREADS, executor=executor)
 
 
 def _stand_in(name: str, allow_paths: bool, fake: bool | None) -> HashingName | None:

@@ -80,5 +80,8 @@ class Tokenization:
         return encoding
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text after truncation, special tokens included."""
-        return [len(ids) for ids in self.encode(texts)]
+        """Tokens of each text after truncation, special tokens included; 1 for invalid Unicode."""
+        try:
+            return [len(ids) for ids in self.encode(texts)]
+        except InvalidInput:
+            return [self.lengths([text])[0] for text in texts] if len(texts) > 1 else [1]
