@@ -1,0 +1,1 @@
+"""The HTTP surface. Imports the web framework, so nothing else imports this."""

@@ -1,0 +1,94 @@
+"""The application: operations, errors and the gate before them."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from vectable.config import Settings
+from vectable.errors import InvalidInput
+from vectable.server.gate import Gate, is_loopback
+from vectable.server.limits import Limits
+from vectable.server.openapi import describe_application
+from vectable.server.problems import describe_invalid, http_response, response_of
+from vectable.server.repeats import Repeats
+from vectable.server.routes import columns, embeddings, health, indexes, jobs, rows, search, tables
+from vectable.server.routing import passage_of
+
+if TYPE_CHECKING:
+    from vectable.database import Database
+
+_ROUTERS = (search, rows, embeddings, columns, indexes, tables, jobs, health)
+"""Searches first: a route is found by looking through all of them."""
+
+
+def package_version() -> str:
+    """The installed version of Vectable."""
+    try:
+        return version("vectable")
+    except PackageNotFoundError:
+        return "0"
+
+
+def create_app(database: Database, settings: Settings, limits: Limits | None = None) -> FastAPI:
+    """The application that serves `database`, which stays its owner's to close. `settings.host` tells whether
+    it is served on loopback, where only loopback's names are answered to."""
+    app = build_app(settings, limits or Limits.from_environment())
+    app.state.database = database
+    app.state.repeats = Repeats(database.state)
+    return app
+
+
+def build_app(settings: Settings, limits: Limits) -> FastAPI:
+    """The application without a database: enough to describe itself."""
+    app = FastAPI(
+        title="Vectable",
+        version=package_version(),
+        summary="Tables that embed themselves.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.limits = limits
+    app.state.started = time.monotonic()
+    for module in _ROUTERS:
+        # Added one by one, not as routers: a router in a router is searched twice.
+        app.router.routes.extend(module.router.routes)
+    app.add_middleware(
+        Gate,
+        limits=limits,
+        timeout_s=settings.request_timeout_ms / 1000,
+        loopback=is_loopback(settings.host),
+    )
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _refused)
+    describe_application(app)
+    return app
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    found: Any = error.errors() if isinstance(error, RequestValidationError) else ()
+    request_id = passage_of(request).request_id
+    return response_of(InvalidInput(describe_invalid(found)), request_id)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    request_id = passage_of(request).request_id
+    path = request.scope["path"][:200]
+    headers = error.headers
+    if error.status_code == 404:
+        detail, hint = f"there is nothing at {path!r}", "see / for what there is"
+    elif error.status_code == 405:
+        allowed = (headers or {}).get("Allow", "")
+        detail, hint = f"{request.method} is not offered at {path!r}", f"offered: {allowed}"
+    else:
+        detail, hint = str(error.detail), None
+    return http_response(error.status_code, detail, request_id, headers, hint)

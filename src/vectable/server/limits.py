@@ -1,0 +1,76 @@
+"""What one request, and all of them together, may take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from vectable.errors import InvalidInput, TooLarge
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes in bytes, times in seconds."""
+
+    max_body: int = 64 << 20
+    """A JSON body. Streams of rows may be of any length."""
+    max_in_flight: int = 512
+    """Requests worked on at once; more are told to come back."""
+    allowed_hosts: frozenset[str] = frozenset()
+    """Names, beside those of loopback, under which the server answers on loopback."""
+
+    @classmethod
+    def from_environment(cls) -> Limits:
+        """From VECTABLE_MAX_BODY_BYTES, VECTABLE_MAX_IN_FLIGHT, VECTABLE_ALLOWED_HOSTS (comma separated)."""
+        usual = cls()
+        hosts = os.environ.get("VECTABLE_ALLOWED_HOSTS", "")
+        return cls(
+            max_body=_number("VECTABLE_MAX_BODY_BYTES", usual.max_body),
+            max_in_flight=_number("VECTABLE_MAX_IN_FLIGHT", usual.max_in_flight),
+            allowed_hosts=frozenset(h.strip().lower() for h in hosts.split(",") if h.strip()),
+        )
+
+
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable)
+    if not text:
+        return default
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise InvalidInput(f"{variable}={text!r} is not a positive whole number")
+    return int(text)
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body. Raises TooLarge once it is known to be longer than `max_bytes`."""
+    stream = request.stream()
+    declared = request.headers.get("content-length", "")
+    chunks: list[bytes] = []
+    size = int(declared) if declared.isdigit() and len(declared) < 20 else 0
+    if size <= max_bytes:
+        size = 0
+        async for chunk in stream:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > max_bytes:
+                break
+        else:
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    chunks.clear()
+    await drain(stream, max_bytes)
+    raise TooLarge(
+        f"the body is longer than {max_bytes} bytes",
+        hint="send rows in several requests, or as NDJSON, CSV, Parquet or an Arrow stream, of any length",
+        context={"max_bytes": max_bytes},
+    )
+
+
+async def drain(chunks: AsyncIterator[bytes], max_bytes: int | None = None) -> None:
+    """Reads what is left (of it, about `max_bytes`): a client still sending would not see the answer."""
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if max_bytes is not None and size > max_bytes:
+            return

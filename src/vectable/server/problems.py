@@ -1,0 +1,253 @@
+"""From errors to answers: the one place that knows which class is which status.
+
+`python -m vectable.server.problems` prints docs/errors.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+from vectable import errors
+from vectable.errors import VectableError
+
+MEDIA_TYPE = "application/problem+json"
+STATUS: dict[type[VectableError], int] = {
+    VectableError: 500,
+    errors.InvalidInput: 400,
+    errors.AccessDenied: 403,
+    errors.Unauthenticated: 401,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.TooLarge: 413,
+    errors.Unsupported: 422,
+    errors.RateLimited: 429,
+    errors.Overloaded: 503,
+    errors.ProviderError: 502,
+    errors.ModelUnavailable: 503,
+    errors.BackendError: 502,
+    errors.BackendBusy: 503,
+    errors.BackendTimeout: 504,
+    errors.DatabaseNewer: 503,
+    errors.DatabaseDamaged: 503,
+    errors.DiskFull: 503,
+    errors.ReadOnlyDatabase: 503,
+}
+"""Status by class; a class not named here has its parent's."""
+HTTP_CODES = {
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "too-large",
+    415: "unsupported-media-type",
+}
+"""Codes of what only HTTP knows: a path, a method, a media type."""
+INTERNAL = "internal"
+_DEFAULT_RETRY_S = 1
+
+
+def status_of(kind: type[VectableError]) -> int:
+    """The status an error of that class is answered with."""
+    return next(STATUS[c] for c in kind.__mro__ if c in STATUS)
+
+
+def title_of(code: str) -> str:
+    """The code in words: the same for every error of the class."""
+    return code.replace("-", " ").capitalize()
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    request_id: str,
+    hint: str | None = None,
+    context: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The problem document (RFC 9457). `error` is the whole of it in one sentence."""
+    found: dict[str, Any] = {
+        "type": f"urn:vectable:error:{code}",
+        "title": title_of(code),
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "hint": hint,
+        "request_id": request_id,
+        "error": f"{detail} ({hint})" if hint else detail,
+    }
+    if context:
+        found["context"] = dict(context)
+    return found
+
+
+def problem_of(error: VectableError, request_id: str) -> dict[str, Any]:
+    """The problem document of an error."""
+    return problem(
+        status_of(type(error)),
+        error.code,
+        error.detail,
+        request_id=request_id,
+        hint=error.hint,
+        context=error.context,
+    )
+
+
+def render(document: Mapping[str, Any]) -> bytes:
+    """The document as JSON. Whatever context cannot be JSON is shown as text, and text that is not UTF-8 is
+    escaped: a problem must never fail to be told."""
+    try:
+        return orjson.dumps(
+            document, default=str, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+        )
+    except TypeError:
+        return orjson.dumps({k: _plain(v) for k, v in document.items()})
+
+
+def _plain(value: Any) -> Any:
+    if value is None or (isinstance(value, int) and abs(value) < 1 << 53):
+        return value
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def response_of(error: VectableError, request_id: str) -> Response:
+    """The answer to a request that failed with `error`."""
+    status = status_of(type(error))
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retryable and status in (429, 503):
+        headers["Retry-After"] = str(error.context.get("retry_after_s", _DEFAULT_RETRY_S))
+    return Response(render(problem_of(error, request_id)), status, headers, MEDIA_TYPE)
+
+
+def http_response(
+    status: int,
+    detail: str,
+    request_id: str,
+    headers: Mapping[str, str] | None = None,
+    hint: str | None = None,
+) -> Response:
+    """The answer to a request that failed for a reason only HTTP knows."""
+    code = HTTP_CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
+    document = problem(status, code, detail, request_id=request_id, hint=hint)
+    return Response(render(document), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def internal_problem(request_id: str) -> dict[str, Any]:
+    """The document for a defect of ours. Says nothing about it: the log does."""
+    return problem(
+        500,
+        INTERNAL,
+        "something went wrong inside the server",
+        request_id=request_id,
+        hint="the server's log has the details under this request_id",
+    )
+
+
+def internal_response(request_id: str) -> Response:
+    """The answer to a request that met a defect of ours."""
+    return Response(render(internal_problem(request_id)), 500, None, MEDIA_TYPE)
+
+
+def describe_invalid(found: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence about what a request's values lack, from pydantic's or the framework's list of errors:
+    the field's path and what is expected there."""
+    sentences = [_sentence(e) for e in found[:3]]
+    more = len(found) - len(sentences)
+    return "; ".join(dict.fromkeys(sentences)) + (f"; and {more} more" if more else "")
+
+
+_WORDS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a field of this request",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "int_parsing": "must be an integer",
+    "int_from_float": "must be an integer",
+    "int_parsing_size": "must be an integer of at most 64 bits",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "list_type": "must be a list",
+    "tuple_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "recursion_loop": "is nested too deeply",
+}
+_TAGS = frozenset({"clause", "combination", "negation", "sql", "list", "str", "tuple", "body"})
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    where = _path(error.get("loc", ()))
+    context = error.get("ctx") or {}
+    kind = str(error.get("type", ""))
+    if kind in _WORDS:
+        return f"{where} {_WORDS[kind]}"
+    if kind in ("literal_error", "enum", "union_tag_invalid"):
+        return f"{where} must be {context.get('expected') or context.get('expected_tags')}"
+    words = str(error.get("msg", "is not valid"))
+    return f"{where}: {words[:1].lower()}{words[1:]}"
+
+
+def _path(location: Sequence[Any]) -> str:
+    parts = [p for p in location[1:] if not (isinstance(p, str) and (p in _TAGS or "[" in p))]
+    if not parts:
+        return "the body" if location[:1] in (("body",), ["body"]) else "the request"
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)[:80]
+    return f"`{text[:200]}`"
+
+
+def every_error(kind: type[VectableError] = VectableError) -> Iterator[type[VectableError]]:
+    """Every class of the tree, parents before children."""
+    yield kind
+    for child in kind.__subclasses__():
+        yield from every_error(child)
+
+
+_HEAD = """# Errors
+
+Every error has a `code`, a `detail` (one sentence), a `hint` (what to do, or what exists instead) and a
+`context` (facts for programs). In Python they are the classes of `vectable.errors`; over HTTP they are
+answered as `application/problem+json`:
+
+```json
+{example}
+```
+
+`retryable` says that the same call may succeed later, unchanged. Nothing that is merely wrong in a request is
+answered with a status of 500 or more.
+
+| code | status | class | retryable | meaning |
+|---|---|---|---|---|
+"""
+_TAIL = """
+Over HTTP there are also `method-not-allowed` (405), `unsupported-media-type` (415), and `internal` (500),
+which is a defect of the server: its log has the details under the `request_id`.
+"""
+
+
+def error_table() -> str:
+    """docs/errors.md."""
+    error = errors.TableNotFound("there is no table 'layout'", hint="did you mean 'layouts'?")
+    example = orjson.dumps(problem_of(error, "01K6"), option=orjson.OPT_INDENT_2).decode()
+    rows = []
+    for kind in every_error():
+        own = kind.__dict__.get("__doc__")
+        meaning = " ".join(own.split()) if own else f"{title_of(kind.code)}."
+        retryable = "yes" if kind.retryable else "no"
+        rows.append(f"| `{kind.code}` | {status_of(kind)} | `{kind.__name__}` | {retryable} | {meaning} |\n")
+    return _HEAD.replace("{example}", example) + "".join(rows) + _TAIL
+
+
+if __name__ == "__main__":
+    sys.stdout.write(error_table())

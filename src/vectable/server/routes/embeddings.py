@@ -1,0 +1,149 @@
+"""Embeddings: texts to vectors, the models there are, their cache."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi import Path as PathParameter
+from starlette.responses import Response
+
+from vectable.errors import InvalidInput, ModelUnavailable, Unsupported
+from vectable.providers import canonical_name
+from vectable.server.answers import answer
+from vectable.server.models.embeddings import (
+    ClearRequest,
+    ClearResponse,
+    GenerateRequest,
+    GenerateResponse,
+    ModelsResponse,
+    PreloadResponse,
+)
+from vectable.server.routing import Route, database_of, writes
+from vectable.server.spec import examples, responses
+
+router = APIRouter(prefix="/api/v1/embeddings", tags=["embeddings"], route_class=Route)
+_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+T = TypeVar("T")
+
+
+def check_model(request: Request, name: str | None) -> None:
+    """A name from the network is a model's, never a path on this machine. Raises InvalidInput."""
+    if name is None or name == database_of(request).settings.text_model:
+        return
+    canonical_name(name)
+    if Path(name).exists():
+        raise InvalidInput(f"{name[:120]!r} is not a model name", hint="name a model, not a directory")
+
+
+async def named_model(work: Awaitable[T], model: str | None) -> T:
+    """What `work` gives. A model the client named that cannot be had here is the request's fault."""
+    try:
+        return await work
+    except ModelUnavailable as error:
+        if model is None:
+            raise
+        raise Unsupported(error.detail, hint=error.hint, context=error.context) from error
+
+
+@router.post(
+    "/generate",
+    summary="Embed texts",
+    responses=responses(
+        GenerateResponse,
+        {"embeddings": [0.12, -0.07, 0.31], "model": _MODEL, "dimensions": 384, "cached": False},
+        refuses=(404, 422),
+        body=True,
+    ),
+)
+async def generate(
+    request: Request,
+    body: Annotated[
+        GenerateRequest,
+        examples(
+            one_text={"text": "how to debounce a search box"},
+            several_texts={"text": ["red", "green"], "model": _MODEL, "options": {"cache": False}},
+        ),
+    ],
+) -> Response:
+    """Vectors of one text, or of up to a hundred. `cached` says that all of them came from the cache."""
+    check_model(request, body.model)
+    single = isinstance(body.text, str)
+    texts = [body.text] if isinstance(body.text, str) else body.text
+    encoded = await named_model(
+        database_of(request).embedder.encode(
+            texts,
+            body.model,
+            cache=body.options.cache,
+            normalize_vectors=body.options.normalize,
+        ),
+        body.model,
+    )
+    found = {
+        "embeddings": encoded.vectors[0] if single else encoded.vectors,
+        "model": encoded.model,
+        "dimensions": encoded.dimensions,
+        "cached": all(encoded.cached),
+    }
+    return answer(found, vectors=body.encoding_format)
+
+
+@router.get(
+    "/models",
+    summary="List models",
+    responses=responses(
+        ModelsResponse,
+        {
+            "models": [
+                {
+                    "id": _MODEL,
+                    "dimensions": 384,
+                    "type": "sentence",
+                    "cached": True,
+                    "loaded": True,
+                    "max_tokens": 256,
+                }
+            ]
+        },
+    ),
+)
+async def list_models(request: Request) -> Response:
+    """The models known here. `cached`: the weights are on this machine."""
+    cards = database_of(request).embedder.cards()
+    names = ("id", "dimensions", "type", "cached", "loaded", "max_tokens")
+    return answer({"models": [{name: getattr(card, name) for name in names} for card in cards]})
+
+
+@router.post(
+    "/models/{id:path}/preload",
+    summary="Load a model ahead of use",
+    responses=responses(
+        PreloadResponse, {"id": _MODEL, "dimensions": 384, "load_ms": 412.5}, refuses=(404, 422)
+    ),
+)
+@writes
+async def preload(
+    request: Request,
+    id: Annotated[str, PathParameter(description="A model's id, slashes and all.", examples=[_MODEL])],
+) -> Response:
+    """Brings a model into memory. Repeating it costs nothing."""
+    check_model(request, id)
+    card, load_ms = await named_model(database_of(request).embedder.preload(id), id)
+    return answer({"id": card.id, "dimensions": card.dimensions, "load_ms": round(load_ms, 3)})
+
+
+@router.post(
+    "/cache/clear",
+    summary="Clear the vector cache",
+    responses=responses(ClearResponse, {"cleared": 1284}, body=True),
+)
+@writes
+async def clear_cache(
+    request: Request,
+    body: Annotated[ClearRequest | None, examples(memory={}, both_tiers={"persistent": True})] = None,
+) -> Response:
+    """Forgets cached vectors: the memory tier, or with `persistent` the tier on disk too."""
+    persistent = body is not None and body.persistent
+    return answer({"cleared": await database_of(request).embedder.clear_cache(persistent)})

@@ -1,0 +1,89 @@
+"""`vectable serve`: a database behind uvicorn, on this machine unless told otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from vectable.config import Settings
+from vectable.database import Database
+from vectable.errors import AccessDenied, Conflict, InvalidInput
+from vectable.server.app import create_app
+from vectable.server.gate import is_loopback
+from vectable.server.limits import Limits
+
+log = logging.getLogger("vectable.server")
+_BACKLOG = 2_048
+_GRACE_S = 10
+Ready = Callable[[str], None]
+"""Called with the server's URL once it answers."""
+
+
+def check_address(host: str, insecure: bool) -> None:
+    """Raises AccessDenied for an address others can reach, unless `insecure`: nobody is asked for a key."""
+    if insecure or is_loopback(host):
+        return
+    raise AccessDenied(
+        f"{host!r} can be reached from other machines, and this server asks nobody for a key",
+        hint="serve on 127.0.0.1, or say --insecure if everybody who can reach it may do everything",
+    )
+
+
+def serve(settings: Settings, *, insecure: bool | None = None, ready: Ready | None = None) -> None:
+    """Serves `settings.db` until interrupted: requests under way are finished, jobs are left to whoever opens
+    the database next. Port 0 takes a free one. Raises AccessDenied (see `check_address`), Conflict when the
+    port is taken, and what opening the database raises."""
+    open_to_others = settings.insecure if insecure is None else insecure
+    check_address(settings.host, open_to_others)
+    listener = listen(settings.host, settings.port)
+    if not is_loopback(settings.host):
+        log.warning("%s: no keys, no TLS; everybody who can reach it may do everything", settings.host)
+    with listener:
+        config = uvicorn.Config("", log_config=None)
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(_serve(settings, listener, ready))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises Conflict when the port is taken, InvalidInput for an unusable address."""
+    if not 0 <= port <= 65_535:
+        raise InvalidInput(f"{port} is not a port", hint="ports are 0 (any free one) to 65535")
+    bare = host.strip("[]")
+    try:
+        family = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((bare, port), family=family, backlog=_BACKLOG)
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and not isinstance(error, socket.gaierror):
+            raise Conflict(
+                f"{host}:{port} cannot be listened on: {error.strerror or error}",
+                hint="choose another --port",
+            ) from None
+        raise InvalidInput(f"{host!r} is not an address of this machine") from None
+
+
+async def _serve(settings: Settings, listener: socket.socket, ready: Ready | None) -> None:
+    async with await Database.open(settings=settings) as database:
+        app = create_app(database, settings, Limits.from_environment())
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_S,
+            backlog=_BACKLOG,
+        )
+        server = uvicorn.Server(config)
+        if ready is not None:
+            ready(url_of(listener))
+        await server.serve(sockets=[listener])
+
+
+def url_of(listener: socket.socket) -> str:
+    """The URL under which a listening socket is reached from this machine."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
