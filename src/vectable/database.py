@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
 
 from vectable.config import Settings
 from vectable.core.context import LOCAL
 from vectable.core.predicate import TRUE
-from vectable.core.schema import new_id
 from vectable.engine.catalog import Catalog
 from vectable.engine.columns import EmbeddingColumns
 from vectable.engine.embed import Embedder
@@ -26,101 +22,10 @@ from vectable.engine.refresh import Refresher
 from vectable.engine.resident import ResidentRegistry
 from vectable.engine.search import Searcher
 from vectable.engine.write import Writer
-from vectable.errors import InvalidInput, Unsupported
+from vectable.errors import Unsupported
 from vectable.indexes.faiss import FaissLibrary
-from vectable.interfaces import Backend, Progress, StateStore, VectorCache
-
-_SCHEMES = "a directory, sqlite:///DIRECTORY, or memory:"
-
-
-@dataclass(slots=True)
-class Storage:
-    """What a URL opens: the ports, and what only this kind of storage can do."""
-
-    url: str
-    backend: Backend
-    state: StateStore
-    cache: VectorCache
-    identity: str
-    directory: Path | None
-    """Where the database's files are, if anywhere."""
-    index_directory: Path | None
-    close: Callable[[], Awaitable[None]]
-    backup: Callable[..., Awaitable[None]] | None = None
-
-
-def database_directory(url: str | os.PathLike[str]) -> Path | None:
-    """The directory of an embedded database; None for `memory:`. Raises InvalidInput for an unknown scheme."""
-    text = os.fspath(url)
-    scheme = urlsplit(text).scheme.lower() if ":" in text[:20] and not Path(text).exists() else ""
-    if scheme == "memory" or text == "memory:":
-        return None
-    if scheme in ("sqlite", "file"):
-        path = unquote(text.split(":", 1)[1])
-        if path.startswith("///"):
-            path = path[2:] if not path.startswith("////") else path[3:]
-        return Path(path)
-    if len(scheme) > 1:
-        raise InvalidInput(f"{scheme}: is not a kind of database known here", hint=f"give {_SCHEMES}")
-    if not text:
-        raise InvalidInput("the database has no path", hint=f"give {_SCHEMES}")
-    return Path(text)
-
-
-async def open_storage(url: str | os.PathLike[str], settings: Settings) -> Storage:
-    """Opens what `url` names, creating it when missing. Raises BackendError's kinds, InvalidInput."""
-    directory = database_directory(url)
-    return await (_open_memory() if directory is None else _open_sqlite(directory, settings))
-
-
-async def _open_memory() -> Storage:
-    from vectable.backends.memory import MemoryBackend
-    from vectable.state.memory import MemoryStateStore, MemoryVectorCache
-
-    backend = MemoryBackend()
-    await backend.open()
-    return Storage(
-        url="memory:",
-        backend=backend,
-        state=MemoryStateStore(),
-        cache=MemoryVectorCache(),
-        identity=new_id(),
-        directory=None,
-        index_directory=None,
-        close=backend.close,
-    )
-
-
-async def _open_sqlite(directory: Path, settings: Settings) -> Storage:
-    from vectable.backends.sqlite import SqliteBackend
-    from vectable.drivers.sqlite import SqliteDriver
-    from vectable.state.sqlite import SqliteStateStore, SqliteVectorCache
-
-    if settings.synchronous not in ("full", "normal"):
-        raise InvalidInput(f"synchronous is {settings.synchronous!r}", hint="use full or normal")
-    driver = SqliteDriver(
-        directory,
-        synchronous="full" if settings.synchronous == "full" else "normal",
-        busy_timeout_s=settings.busy_timeout_ms / 1000,
-    )
-    backend = SqliteBackend(driver)
-    await backend.open()
-
-    async def close() -> None:
-        await backend.close()
-        await driver.close()
-
-    return Storage(
-        url=str(driver.directory),
-        backend=backend,
-        state=SqliteStateStore(driver),
-        cache=SqliteVectorCache(driver),
-        identity=driver.identity,
-        directory=driver.directory,
-        index_directory=driver.index_directory,
-        close=close,
-        backup=driver.backup,
-    )
+from vectable.interfaces import Progress
+from vectable.storage import Storage, database_directory, open_storage
 
 
 class Database:
@@ -154,7 +59,7 @@ class Database:
             directory=storage.index_directory,
             pool=pool,
         )
-        self.reader = Reader(self.backend, self.catalog, self.embedder, self.searcher, self.writer.marks)
+        self.reader = Reader(self.backend, self.catalog, self.embedder, self.searcher, self.catalog.marks)
         self.indexer = Indexer(self.backend, self.state, self.catalog, self.searcher, self.jobs)
 
     @classmethod
@@ -174,7 +79,6 @@ class Database:
 
     async def close(self) -> None:
         """Stops this process's jobs (they are taken up again by the next one) and closes every file."""
-        await self.refresher.close()
         await self.jobs.close()
         await self.searcher.close()
         await self.embedder.close()
@@ -216,6 +120,12 @@ class Database:
             "models_loaded": self.embedder.models.loaded_ids(),
             "jobs": [j.model_dump() for j in running],
         }
+
+
+@lru_cache
+def _registry(budget: int) -> ResidentRegistry:
+    """One per process and budget, shared by every database opened with it."""
+    return ResidentRegistry(FaissLibrary(), budget)
 
 
 def restore(file: str | os.PathLike[str], url: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -14,6 +14,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from vectable.core.context import Context
+from vectable.core.mark import Mark
+from vectable.core.predicate import TRUE
 from vectable.core.schema import (
     Column,
     Index,
@@ -71,6 +73,8 @@ class Catalog:
         self._revision = -1
         self._names: dict[tuple[str, str], str] = {}
         self._tables: dict[str, Table] = {}
+        self.marks: dict[str, Mark] = {}
+        """This process's last write per table id: what its own reads must see at least."""
 
     async def get(self, context: Context, name: str) -> Table:
         """The definition of table `name`. Raises TableNotFound."""
@@ -185,9 +189,7 @@ class Catalog:
     async def _require_empty_or_fillable(self, table: Table, column: Column) -> None:
         if column.nullable or column.default is not None:
             return
-        from vectable.core.predicate import TRUE
-
-        async with self._backend.view(table) as view:
+        async with self._backend.view(table, self.marks.get(table.id)) as view:
             if await view.count(self._backend.push(table, TRUE)):
                 raise InvalidInput(
                     f"column {column.name!r} may not be null, but the table has rows without it",
@@ -233,8 +235,8 @@ class Catalog:
         version: Version | None = None,
         index: Index | None = None,
     ) -> Table:
-        """One step of a definition: `columns` and `indexes` map the current definition to the new value. Tried
-        again when another writer's change came between. Raises TableNotFound when the table is gone."""
+        """One step of a definition: `columns` and `indexes` map the current definition to the new value.
+        Tried again when another writer's change came between. Raises TableNotFound when the table is gone."""
         for _ in range(20):
             table, revision = await self._settled(table_id)
             updates: dict[str, Any] = {}

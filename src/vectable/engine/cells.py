@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vectable.core.cell import Cell
+from vectable.core.mark import Mark
 from vectable.core.recipe import Content, content_key, render, template_columns
 from vectable.core.rows import CellWrite, RecordBatch, WriteBatch
 from vectable.core.schema import Column, Embedding, Table, Version
@@ -73,6 +74,7 @@ async def check_identity(embedder: Embedder, target: Target) -> None:
 async def fill(
     backend: Backend,
     embedder: Embedder,
+    marks: dict[str, Mark],
     target: Target,
     batch: RecordBatch,
     states: Collection[str],
@@ -81,7 +83,7 @@ async def fill(
     step: Step | None = None,
 ) -> tuple[int, int]:
     """Embeds the batch's cells that are in one of `states`, outside any lock, and writes them where the row
-    still wants the same. (vectors written, errors written)."""
+    still wants the same; notes the mark in `marks`. (vectors written, errors written)."""
     cells = batch.cells[target.version.id]
     rows = [i for i, cell in enumerate(cells) if cell.state in states]
     made = contents(target, batch)
@@ -105,7 +107,8 @@ async def fill(
         if made[i] is None and cells[i].want is not None
     ]
     if writes:
-        await backend.write(target.table, WriteBatch(generation=target.table.generation, cells=writes))
+        write = WriteBatch(generation=target.table.generation, cells=writes)
+        marks[target.table.id] = (await backend.write(target.table, write)).mark
     errors = sum(isinstance(r, Failure) for r in results)
     return len(results) - errors, errors
 

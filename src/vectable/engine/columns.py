@@ -95,20 +95,20 @@ class EmbeddingColumns:
             column=column,
             version=version,
         )
-        async with self._backend.view(table) as view:
+        async with self._backend.view(table, self._catalog.marks.get(table.id)) as view:
             rows = await view.count(self._backend.push(table, TRUE))
         job = await self._refresher.backfill(table, column.id, rows) if rows else None
         return table, column, job
 
     async def list(self, context: Context, table_name: str) -> list[tuple[Column, Mapping[str, int]]]:
-        """Every embedding column with the number of its cells in each state; `in_progress` counts those waiting
-        while somebody works on the column."""
+        """Every embedding column with the number of its cells in each state; `in_progress` counts those
+        waiting while somebody works on the column."""
         table = await self._catalog.get(context, table_name)
         return [(c, await self.states(table, c)) for c in table.vector_columns if c.embedding is not None]
 
     async def states(self, table: Table, column: Column) -> dict[str, int]:
         """The number of the column's cells in each state, `in_progress` included."""
-        async with self._backend.view(table, self._refresher.marks.get(table.id)) as view:
+        async with self._backend.view(table, self._catalog.marks.get(table.id)) as view:
             counts = await view.cell_states(column.version.id)
         working = await self._leases.held(f"embed/{column.version.id}")
         waiting = counts.get("new", 0) + counts.get("stale", 0)

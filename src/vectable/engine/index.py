@@ -50,8 +50,8 @@ class Indexer:
         metric: str | None = None,
         index_name: str | None = None,
     ) -> tuple[Index, str | None]:
-        """A new vector index over a column's active version, and the job that builds it (None for `flat`, which
-        is exact and needs no building). Raises AlreadyExists, InvalidInput, UnknownColumn."""
+        """A new vector index over a column's active version, and the job that builds it (None for `flat`,
+        which is exact and needs no building). Raises AlreadyExists, InvalidInput, UnknownColumn."""
         table = await self._catalog.get(context, name)
         column = table.vector_column(column_name)
         if method not in METHODS:
@@ -78,7 +78,7 @@ class Indexer:
             return index, None
         await self._record(index, {"status": "building"})
         payload = {"table": table.id, "index": index.id}
-        async with self._backend.view(table) as view:
+        async with self._backend.view(table, self._catalog.marks.get(table.id)) as view:
             total = (await view.cell_states(column.version.id)).get("ready", 0)
         return index, await self._jobs.start("index", table.full_name, payload, total)
 

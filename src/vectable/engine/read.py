@@ -118,8 +118,8 @@ class Reader:
         return {n: row[n] for n in names}
 
     async def query_vector(self, table: Table, similar: Similar) -> Vector:
-        """What to look for as a checked vector in the column's space. Text is always text. Raises InvalidInput,
-        InvalidVector, ModelMismatch."""
+        """What to look for as a checked vector in the column's space. Text is always text. Raises
+        InvalidInput, InvalidVector, ModelMismatch."""
         column = table.vector_column(similar.column)
         version = column.version
         item = _item(similar.to)
@@ -128,8 +128,8 @@ class Reader:
             return normalize(vector[None, :])[0] if version.normalized and _far_from_unit(vector) else vector
         if column.embedding is None:
             raise InvalidInput(
-                f"column {column.name!r} holds vectors given by you, so no model says what a text means there",
-                hint="search it with a vector, or name an embedding column",
+                f"column {column.name!r} holds vectors given by you, so no model says what a text means
+                there", hint="search it with a vector, or name an embedding column",
             )
         encoded = await self._embedder.encode(
             [item],
@@ -141,8 +141,8 @@ class Reader:
         provider = await self._embedder.models.provider(column.embedding.model)
         if str(provider.model) != version.identity:
             raise ModelMismatch(
-                f"column {column.name!r} was embedded by {version.identity}, the model here is {provider.model}",
-                hint="use the same model, runtime and precision, or embed the column anew",
+                f"column {column.name!r} was embedded by {version.identity}, the model here is
+                {provider.model}", hint="use the same model, runtime and precision, or embed the column anew",
             )
         return check_vector(encoded.vectors[0], version.dimensions, version.metric)
 
@@ -166,8 +166,8 @@ def _item(to: Any) -> Item | None:
 
 
 def parse_key_value(table: Table, key: Any) -> Key:
-    """Key parts of the table's types from one part, a list of parts, or text in URL form (split at commas only
-    when the key has several parts). Raises InvalidInput."""
+    """Key parts of the table's types from one part, a list of parts, or text in URL form (split at commas
+    only when the key has several parts). Raises InvalidInput."""
     columns = table.key_columns
     if isinstance(key, str):
         parts: list[Any] = [key] if len(columns) == 1 else list(url_parts(key))

@@ -12,7 +12,6 @@ from vectable.core.cell import CELL_STATES
 from vectable.core.context import LOCAL, Context
 from vectable.core.evaluate import matches
 from vectable.core.key import KeyBytes
-from vectable.core.mark import Mark
 from vectable.core.predicate import TRUE, Clause, Predicate, and_, bind, columns_of, parse_filter
 from vectable.core.rows import CellWrite, RecordBatch, WriteBatch
 from vectable.core.schema import Table
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Refresher:
-    """Embeds what rows want. `marks`: the last write of this process per table id, shared with the writer."""
+    """Embeds what rows want."""
 
     def __init__(
         self,
@@ -50,8 +49,7 @@ class Refresher:
         self._drains: dict[str, tuple[str, Progress]] = {}
         self._dirty: dict[str, int] = {}
         self._swept = False
-        self._sweeping: asyncio.Task[None] | None = None
-        self.marks: dict[str, Mark] = {}
+        self._marks = catalog.marks
         jobs.register("embed", self._embed_job)
         jobs.register("refresh", self._refresh_job)
 
@@ -60,7 +58,6 @@ class Refresher:
     ) -> tuple[int, int, str | None]:
         """Embeds the pending cells among `keys`, or starts a job when they are many:
         (pending, errors, job). A failing model fails no write: its cells stay pending."""
-        self._sweep_once()
         todo = targets(table, automatic=True)
         pending = {t.version.id: await self._pending_keys(t, keys) for t in todo}
         count = sum(map(len, pending.values()))
@@ -80,7 +77,7 @@ class Refresher:
 
     async def _pending_keys(self, target: Target, keys: Sequence[KeyBytes]) -> list[KeyBytes]:
         version = target.version.id
-        async with self._backend.view(target.table, self.marks.get(target.table.id)) as view:
+        async with self._backend.view(target.table, self._marks.get(target.table.id)) as view:
             batch = await view.get(keys, [], [version])
         return [k for k, c in zip(batch.keys, batch.cells[version], strict=True) if c.state in PENDING]
 
@@ -88,9 +85,9 @@ class Refresher:
         if not keys:
             return 0
         await check_identity(self._embedder, target)
-        async with self._backend.view(target.table, self.marks.get(target.table.id)) as view:
+        async with self._backend.view(target.table, self._marks.get(target.table.id)) as view:
             batch = await view.get(keys, target.columns, [target.version.id])
-        _, errors = await fill(self._backend, self._embedder, target, batch, PENDING)
+        _, errors = await fill(self._backend, self._embedder, self._marks, target, batch, PENDING)
         return errors
 
     async def _start_drain(self, table: Table, count: int) -> str:
@@ -128,8 +125,9 @@ class Refresher:
         errors_only: bool = False,
         force: bool = False,
     ) -> tuple[str, int]:
-        """Starts a job that embeds the matching rows' cells that are not ready (`errors_only`: only failed ones;
-        `force`: all, computed anew): (job id, rows matched). Raises InvalidInput for a column not computed."""
+        """Starts a job that embeds the matching rows' cells that are not ready (`errors_only`: only failed
+        ones; `force`: all, computed anew): (job id, rows matched). Raises InvalidInput for a column not
+        computed."""
         table = await self._catalog.get(context, name)
         column = table.vector_column(column_name)
         if column.embedding is None:
@@ -150,7 +148,8 @@ class Refresher:
         return await self._jobs.start("refresh", table.full_name, payload, matched), matched
 
     async def backfill(self, table: Table, column_id: str, rows: int) -> str | None:
-        """Embeds the rows that were there before the column: within the call when few (None), else as a job."""
+        """Embeds the rows that were there before the column: within the call when few (None), else as a
+        job."""
         payload = {"table": table.id, "column": column_id, "states": list(PENDING), "backfill": True}
         if rows <= self._inline_cells:
             await self._refresh_job(payload, Progress(rows))
@@ -202,6 +201,7 @@ class Refresher:
             await fill(
                 self._backend,
                 self._embedder,
+                self._marks,
                 target,
                 batch,
                 retried,
@@ -219,11 +219,11 @@ class Refresher:
         columns = list(dict.fromkeys([*target.columns, *checked]))
         after: Position | None = None
         while True:
-            async with self._backend.view(target.table, self.marks.get(target.table.id)) as view:
+            async with self._backend.view(target.table, self._marks.get(target.table.id)) as view:
                 pages = [
                     b async for b in view.scan(pushed, columns, [target.version.id], after=after, limit=_PAGE)
                 ]
-            for page in pages:
+            for page in filter(len, pages):
                 after = Position((), page.keys[-1])
                 kept = page if pushed.residual is None else _kept(page, pushed.residual)
                 if len(kept):
@@ -234,18 +234,14 @@ class Refresher:
     async def _write_cells(self, target: Target, cells: Sequence[CellWrite]) -> None:
         if cells:
             batch = WriteBatch(generation=target.table.generation, cells=cells)
-            await self._backend.write(target.table, batch)
+            receipt = await self._backend.write(target.table, batch)
+            self._marks[target.table.id] = receipt.mark
 
-    async def close(self) -> None:
-        """Ends the sweep, if one is under way."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
-
-    def _sweep_once(self) -> None:
+    async def sweep_once(self) -> None:
+        """`sweep`, unless this process did: before its first write, so that its own cells are not taken for
+        leftovers."""
         if not self._swept:
-            self._swept = True
-            self._sweeping = asyncio.create_task(self.sweep(), name="sweep")
+            await self.sweep()
 
     async def sweep(self) -> None:
         """Takes up what a crashed process left: its jobs, and pending cells nobody works on."""
@@ -256,7 +252,7 @@ class Refresher:
                 for target in targets(table, automatic=True):
                     if table.id in self._drains or await self._leases.held(f"embed/{target.version.id}"):
                         continue
-                    async with self._backend.view(table) as view:
+                    async with self._backend.view(table, self._marks.get(table.id)) as view:
                         counts = await view.cell_states(target.version.id)
                     pending = sum(counts.get(state, 0) for state in PENDING)
                     if pending:

@@ -14,7 +14,6 @@ from vectable.core.cell import GIVEN
 from vectable.core.context import Context
 from vectable.core.evaluate import matches
 from vectable.core.key import KeyBytes
-from vectable.core.mark import Mark
 from vectable.core.predicate import TRUE, Predicate, and_, bind, columns_of, parse_filter
 from vectable.core.rows import Delete, Guard, Outcome, Put, RecordBatch, WriteBatch
 from vectable.core.schema import Table
@@ -58,14 +57,14 @@ class InsertResult:
 
 
 class Writer:
-    """Inserts, updates and deletes. `marks` remembers the last write of this process per table id."""
+    """Inserts, updates and deletes."""
 
     def __init__(self, backend: Backend, catalog: Catalog, embedder: Embedder, refresher: Refresher) -> None:
         self._backend = backend
         self._catalog = catalog
         self._embedder = embedder
         self._refresher = refresher
-        self.marks: dict[str, Mark] = refresher.marks
+        self._marks = catalog.marks
 
     async def insert(
         self,
@@ -81,6 +80,7 @@ class Writer:
         if on_conflict not in _GUARDS:
             raise InvalidInput(f"on_conflict is error, replace or skip, not {on_conflict!r}")
         _require_whole_scope(context)
+        await self._refresher.sweep_once()
         table, result, changed = await self._current(
             context, name, lambda table: self._insert(context, table, rows, on_conflict)
         )
@@ -100,6 +100,7 @@ class Writer:
         """Batch by batch, each all or none; one job embeds what is new. Raises InvalidRow whose context tells
         `row` (position in the whole stream) and `inserted` (rows kept from the batches before)."""
         _require_whole_scope(context)
+        await self._refresher.sweep_once()
         total, seen = InsertResult(), 0
         table: Table | None = None
         changed: list[KeyBytes] = []
@@ -154,7 +155,7 @@ class Writer:
         receipt = await self._backend.write(
             table, WriteBatch(generation=table.generation, puts=puts, receipts=receipts)
         )
-        self.marks[table.id] = receipt.mark
+        self._marks[table.id] = receipt.mark
         _count(result, receipt.outcomes)
         changed = [
             put.key
@@ -211,8 +212,8 @@ class Writer:
         )
 
     async def delete(self, context: Context, name: str, where: Any, *, all: bool = False) -> int:
-        """Deletes every matching row, page by page; how many. Raises InvalidInput when `where` is empty and not
-        `all`."""
+        """Deletes every matching row, page by page; how many. Raises InvalidInput when `where` is empty and
+        not `all`."""
         predicate = _checked_where(where, all)
 
         async def page(table: Table, batch: RecordBatch) -> tuple[list[Put], list[Delete]]:
@@ -229,6 +230,7 @@ class Writer:
         page: Callable[[Table, RecordBatch], Awaitable[tuple[list[Put], list[Delete]]]],
         check: Callable[[Table], None],
     ) -> int:
+        await self._refresher.sweep_once()
         table = await self._catalog.get(context, name)
         check(table)
         bound = bind(and_([where, parse_filter(context.scope)]), table)
@@ -255,7 +257,7 @@ class Writer:
         pushed = self._backend.push(table, bound)
         columns = list(columns_of(pushed.residual)) if pushed.residual is not None else []
         keys: list[KeyBytes] = []
-        async with self._backend.view(table, self.marks.get(table.id)) as view:
+        async with self._backend.view(table, self._marks.get(table.id)) as view:
             async for batch in view.scan(pushed, columns):
                 if pushed.residual is None:
                     keys.extend(batch.keys)
@@ -276,7 +278,7 @@ class Writer:
         names = [c.name for c in table.stored_columns]
         extra = [n for n in columns_of(bound) if n not in names]
         given = [c for c in table.vector_columns if c.embedding is None]
-        async with self._backend.view(table, self.marks.get(table.id)) as view:
+        async with self._backend.view(table, self._marks.get(table.id)) as view:
             batch = await view.get(keys, [*names, *extra], [c.version.id for c in given])
         batch = batch.take([i for i, row in enumerate(batch.rows()) if matches(bound, row)])
         if not len(batch):
@@ -290,7 +292,7 @@ class Writer:
         receipt = await self._backend.write(
             table, WriteBatch(generation=table.generation, puts=puts, deletes=deletes)
         )
-        self.marks[table.id] = receipt.mark
+        self._marks[table.id] = receipt.mark
         again = [k for k, o in zip(batch.keys, receipt.outcomes, strict=True) if o == "changed"]
         done = sum(o in ("replaced", "inserted", "deleted") for o in receipt.outcomes)
         changed = [

@@ -1,0 +1,127 @@
+"""Jobs and leases: progress seen from anywhere, cancelled from anywhere, taken over when their process
+dies."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.engine.conftest import Engine
+from vectable.core.context import LOCAL
+from vectable.engine.jobs import Progress
+from vectable.errors import InvalidInput, JobNotFound
+
+
+async def test_a_job_tells_its_progress_and_end(engine: Engine) -> None:
+    go = asyncio.Event()
+
+    async def work(payload: dict[str, Any], progress: Progress) -> None:
+        progress.add(payload["n"])
+        await go.wait()
+        progress.add(1)
+
+    engine.jobs.register("count", work)
+    job_id = await engine.jobs.start("count", "t", {"n": 4}, 5)
+    seen = []
+    async for job in engine.again().jobs.events(job_id):
+        seen.append((job.status, job.done))
+        if job.done == 4:
+            go.set()
+    assert seen[-1] == ("done", 5)
+    assert ("running", 4) in seen
+    last = await engine.jobs.get(job_id)
+    assert last.finished_at is not None
+    assert last.eta_s is None
+
+
+async def test_a_failed_job_says_why(engine: Engine) -> None:
+    async def work(payload: dict[str, Any], progress: Progress) -> None:
+        raise InvalidInput("the cause", hint="the cure")
+
+    engine.jobs.register("fail", work)
+    job = await engine.jobs.wait(await engine.jobs.start("fail", "t", {}, 1), 10)
+    assert (job.status, job.error) == ("error", "the cause (the cure)")
+
+
+async def test_a_job_is_cancelled_from_another_process(engine: Engine) -> None:
+    stopped = asyncio.Event()
+
+    async def work(payload: dict[str, Any], progress: Progress) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+
+    engine.jobs.register("sleep", work)
+    job_id = await engine.jobs.start("sleep", "t", {}, 1)
+    await asyncio.sleep(0.05)
+    job = await engine.again().jobs.cancel(job_id)
+    assert job.status == "cancelled"
+    await asyncio.wait_for(stopped.wait(), 10)
+    assert (await engine.jobs.get(job_id)).status == "cancelled"
+
+
+async def test_unknown_jobs(engine: Engine) -> None:
+    with pytest.raises(JobNotFound):
+        await engine.jobs.get("nope")
+    with pytest.raises(JobNotFound):
+        await engine.jobs.cancel("nope")
+
+
+async def test_a_job_whose_process_ended_is_resumed(engine: Engine) -> None:
+    runs = []
+
+    async def work(payload: dict[str, Any], progress: Progress) -> None:
+        runs.append(payload)
+        if len(runs) == 1:
+            await asyncio.sleep(60)
+
+    engine.jobs.register("long", work)
+    job_id = await engine.jobs.start("long", "t", {"a": 1}, 1)
+    await asyncio.sleep(0.05)
+    survivor = engine.again()
+    survivor.jobs.register("long", work)
+    assert await survivor.jobs.resume() == 0, "its process is at work"
+    await engine.jobs.close()
+    assert await survivor.jobs.resume() == 1
+    assert (await survivor.jobs.wait(job_id, 10)).status == "done"
+    assert runs == [{"a": 1}, {"a": 1}]
+
+
+async def test_a_lease_has_one_holder_and_a_growing_fence(engine: Engine) -> None:
+    other = engine.again()
+    first = await engine.leases.acquire("x")
+    assert first is not None
+    assert await other.leases.acquire("x") is None
+    assert await other.leases.held("x")
+    await engine.leases.release(first)
+    second = await other.leases.acquire("x")
+    assert second is not None
+    assert second.fence == first.fence + 1
+    assert not await engine.leases.renew(first), "a holder that was replaced is told"
+
+
+@pytest.mark.parametrize("change", [{"expires": 0}, {"pid": 2**22 + 1}])
+async def test_a_dead_holder_is_replaced(engine: Engine, change: dict[str, Any]) -> None:
+    await engine.leases.acquire("x")
+    entry = (await engine.state.get(["lease/x"]))["lease/x"]
+    record = json.loads(entry.value) | change
+    await engine.state.commit(puts={"lease/x": json.dumps(record).encode()})
+    assert await engine.again().leases.acquire("x") is not None
+
+
+async def test_jobs_are_listed_newest_first(engine: Engine) -> None:
+    async def work(payload: dict[str, Any], progress: Progress) -> None:
+        return None
+
+    engine.jobs.register("quick", work)
+    ids = []
+    for _ in range(3):
+        ids.append(await engine.jobs.start("quick", "t", {}, 0))
+        await engine.jobs.wait(ids[-1], 10)
+        time.sleep(0.002)
+    assert [j.id for j in await engine.jobs.list(LOCAL)] == ids[::-1]
