@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from vectable.core.predicate import TRUE, Combination, Filter, Predicate, parse_filter
 from vectable.core.schema import Frozen
@@ -17,7 +17,7 @@ SCORE_ALIASES = frozenset({"score", "similarity_score"})
 
 
 class OrderTerm(Frozen):
-    """One sort term. Nulls are last both ways; the key is always the final term. Written "-stars" or "title"."""
+    """One sort term, written "-stars" or "title". Nulls are last both ways; the key is the final term."""
 
     column: str
     descending: bool = False
@@ -36,12 +36,42 @@ class OrderTerm(Frozen):
         return ("-" if self.descending else "") + self.column
 
 
+_BASE64 = {"type": "string", "contentEncoding": "base64"}
+
+
+def _only(title: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "title": title,
+        "type": "object",
+        "properties": {name: schema},
+        "required": [name],
+        "additionalProperties": False,
+    }
+
+
+Sought = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "description": "A text, a vector of the column's dimensions, or an image.",
+            "oneOf": [
+                {"title": "Text", "type": "string", "minLength": 1},
+                {"title": "Numbers", "type": "array", "items": {"type": "number"}, "minItems": 1},
+                _only("Base64", "base64", {**_BASE64, "description": "Little-endian float32 components."}),
+                _only("Image", "image", {"description": '{"base64": …} or a data: URI.'}),
+            ],
+        }
+    ),
+]
+"""What a search looks for, in any of its spellings."""
+
+
 class Similar(Frozen):
     """Nearest to what: `to` is text (a string), an image ({"image": …} or bytes), or a vector (numbers, numpy
     array, {"base64": …}). `threshold` is a minimum score, inclusive."""
 
     column: str
-    to: Any
+    to: Sought
     threshold: float | None = Field(default=None, allow_inf_nan=False)
     exact: bool = False
 
@@ -57,7 +87,9 @@ class Query(Frozen):
     select: tuple[str, ...] | None = None
     where: Filter | None = None
     similar: Similar | None = None
-    order_by: Annotated[tuple[OrderTerm, ...], BeforeValidator(_order)] = ()
+    order_by: Annotated[
+        tuple[OrderTerm, ...], BeforeValidator(_order, json_schema_input_type=str | list[str])
+    ] = Field(default=(), examples=[["-stars", "title"]])
     limit: int = Field(default=DEFAULT_LIMIT, ge=0, le=MAX_LIMIT)
     offset: int = Field(default=0, ge=0)
     cursor: str | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field
 
 from vectable.core.plan import Plan
 from vectable.core.predicate import Filter
-from vectable.core.query import Query
+from vectable.core.query import Query, Sought
 from vectable.server.models.shapes import Body, EncodingFormat, Key, Row, VectorOut
 
 OnConflict = Literal["error", "replace", "skip"]
@@ -70,35 +70,6 @@ class QueryResponse(BaseModel):
 
 class CountResponse(BaseModel):
     count: int
-
-
-Sought = Annotated[
-    Any,
-    WithJsonSchema(
-        {
-            "title": "Query",
-            "description": "A text, a vector of the column's dimensions, or an image.",
-            "oneOf": [
-                {"type": "string", "minLength": 1, "title": "Text"},
-                {"type": "array", "items": {"type": "number"}, "minItems": 1, "title": "Numbers"},
-                {
-                    "type": "object",
-                    "title": "Base64",
-                    "properties": {"base64": {"type": "string", "contentEncoding": "base64"}},
-                    "required": ["base64"],
-                    "additionalProperties": False,
-                },
-                {
-                    "type": "object",
-                    "title": "Image",
-                    "properties": {"image": {"description": '{"base64": …} or a data: URI.'}},
-                    "required": ["image"],
-                    "additionalProperties": False,
-                },
-            ],
-        }
-    ),
-]
 
 
 class SearchRequest(Body):
