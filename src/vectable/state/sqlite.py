@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from vectable.drivers.sqlite import SqliteDriver
 from vectable.errors import Conflict
@@ -114,17 +115,22 @@ class SqliteVectorCache:
             return _known(connection, "key, vector", keys)
 
     async def put_many(self, items: Mapping[bytes, bytes], model: str) -> None:
-        """Keeps `items`; one that is known already stays as it is. Durable when it returns."""
+        """Keeps `items`, in the place of what was known under the same keys. Durable when it returns."""
         if not items:
             return
-        rows = dict(items)
         created = int(time.time())
+        rows = [(key, vector, model, created) for key, vector in items.items()]
+        keys = [row[0] for row in rows]
+        added = sum(len(row[1]) for row in rows)
 
         def run(connection: sqlite3.Connection) -> None:
-            known = _known(connection, "key, 1", list(rows))
-            new = [(key, vector, model, created) for key, vector in rows.items() if key not in known]
-            connection.executemany("INSERT INTO cache (key, vector, model, created) VALUES (?, ?, ?, ?)", new)
-            _resize(connection, len(new), sum(len(row[1]) for row in new))
+            known = _known(connection, "key, length(vector)", keys)
+            if known:
+                connection.executemany("DELETE FROM cache WHERE key = ?", [(key,) for key in known])
+            connection.executemany(
+                "INSERT INTO cache (key, vector, model, created) VALUES (?, ?, ?, ?)", rows
+            )
+            _resize(connection, len(rows) - len(known), added - sum(known.values()))
 
         await self._driver.write(run)
 
@@ -163,8 +169,9 @@ class SqliteVectorCache:
         return await self._driver.write(run)
 
 
-def _known(connection: sqlite3.Connection, columns: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-    found: dict[bytes, bytes] = {}
+def _known(connection: sqlite3.Connection, columns: str, keys: Sequence[bytes]) -> dict[bytes, Any]:
+    """The second of `columns` by the first, the key."""
+    found: dict[bytes, Any] = {}
     for start in range(0, len(keys), _CHUNK):
         chunk = keys[start : start + _CHUNK]
         marks = ",".join("?" * len(chunk))

@@ -60,8 +60,7 @@ class SqliteView:
 
     def pages(self, sql: str, params: Sequence[Any] = (), size: int = BATCH) -> Iterator[list[SqlRow]]:
         """The rows of a statement in lists of at most `size`."""
-        with self._driver.translated:
-            cursor = self._connection.execute(sql, params)
+        cursor = self._execute(sql, params)
         self._cursors.append(cursor)
         try:
             while True:
@@ -78,8 +77,18 @@ class SqliteView:
 
     def rows(self, sql: str, params: Sequence[Any] = ()) -> list[SqlRow]:
         """All rows of a statement."""
+        cursor = self._execute(sql, params)
         with self._driver.translated:
-            return self._connection.execute(sql, params).fetchall()
+            return cursor.fetchall()
+
+    def _execute(self, sql: str, params: Sequence[Any]) -> sqlite3.Cursor:
+        with self._driver.translated:
+            try:
+                return self._connection.execute(sql, params)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_ERROR and str(error).startswith("no such "):
+                    raise gone("a column or version") from error
+                raise
 
     async def get(
         self, keys: Sequence[KeyBytes], columns: Sequence[str], versions: Sequence[str] = ()

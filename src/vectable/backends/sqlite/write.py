@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from vectable.backends.sqlite.layout import Layout, cells_name
+from vectable.backends.sqlite.layout import Layout, cells_name, gone
 from vectable.backends.sqlite.standing import Standing, make_mark, standing_of
 from vectable.core.cell import Cell
 from vectable.core.key import KeyBytes, decode_key, key_to_url
@@ -98,6 +98,8 @@ class _Draft:
             if stored is not None:
                 rids.add(stored.rid)
         for version, rids in wanted.items():
+            if version not in self._layout.versions:
+                raise gone(f"version {version!r}")
             self._new[version] = {}
             query = (
                 f"SELECT rid, want, have, vector, error, attempts FROM {cells_name(version)}"

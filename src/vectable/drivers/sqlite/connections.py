@@ -46,6 +46,7 @@ def connect(
         cached_statements=256,
     )
     try:
+        # The first statement reads the file: what is wrong with it is known from here on.
         connection.execute(f"PRAGMA synchronous = {synchronous.upper()}")
         connection.execute(f"PRAGMA mmap_size = {_MMAP}")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")

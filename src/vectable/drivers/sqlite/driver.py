@@ -180,14 +180,10 @@ class SqliteDriver:
         """SQLite reads a WAL database that it cannot write only where the log's files are already there.
         Without them nobody else writes either, and the file may be read as one that never changes, until its
         stamp says otherwise."""
-        connection = connect(self.file, "read", busy_timeout_s=self._busy_timeout_s)
         try:
-            connection.execute("PRAGMA user_version").fetchone()
-            connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+            connection = connect(self.file, "read", busy_timeout_s=self._busy_timeout_s)
         except sqlite3.OperationalError as error:
-            connection.close()
-            cannot = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
-            if not cannot:
+            if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                 raise
             stamp = self._stamp()
             if stamp[2]:
@@ -197,9 +193,6 @@ class SqliteDriver:
                 ) from error
             self._frozen = stamp
             return connect(self.file, "immutable", busy_timeout_s=self._busy_timeout_s)
-        except BaseException:
-            connection.close()
-            raise
         self._frozen = None
         return connection
 
@@ -280,7 +273,8 @@ class SqliteDriver:
         with self.translated:
             connection = connect(self.file, "write", busy_timeout_s=1.0)
             try:
-                connection.execute("PRAGMA incremental_vacuum(20000)").fetchall()
+                # Not execute: that takes one step of a statement without columns, so gives one page back.
+                connection.executescript("PRAGMA incremental_vacuum(20000)")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
