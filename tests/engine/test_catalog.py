@@ -183,13 +183,13 @@ async def test_a_crash_between_record_and_storage_is_finished_by_the_next(
 
     with monkeypatch.context() as patch:
         patch.setattr(engine.backend, "alter", crash)
+        attempt = {
+            "create": lambda: engine.catalog.create(LOCAL, "t", COLUMNS),
+            "add": lambda: engine.catalog.add_columns(LOCAL, "t", {"lang": "string"}),
+            "drop": lambda: engine.catalog.drop(LOCAL, "t"),
+        }[step]
         with pytest.raises(_CrashError):
-            if step == "create":
-                await engine.catalog.create(LOCAL, "t", COLUMNS)
-            elif step == "add":
-                await engine.catalog.add_columns(LOCAL, "t", {"lang": "string"})
-            else:
-                await engine.catalog.drop(LOCAL, "t")
+            await attempt()
     survivor = engine.again()
     if step == "drop":
         with pytest.raises(TableNotFound):

@@ -46,8 +46,8 @@ class EmbeddingColumns:
         if_exists: str = "error",
     ) -> tuple[Table, Column, str | None]:
         """A new embedding column, and the job that embeds the rows there are (None: done already).
-        Exactly one of `source_column` and `template` is given. With `if_exists="ok"` an equal column is returned
-        as it is. Raises AlreadyExists, UnknownColumn, InvalidInput, ModelNotFound, ModelUnavailable."""
+        Exactly one of `source_column` and `template` is given. With `if_exists="ok"` an equal column is
+        returned as it is. Raises AlreadyExists, UnknownColumn, InvalidInput, ModelNotFound, ModelUnavailable."""
         table = await self._catalog.get(context, table_name)
         check_name(column_name, "column")
         if column_name in RESERVED:

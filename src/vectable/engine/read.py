@@ -18,7 +18,7 @@ from vectable.core.query import Query, Similar
 from vectable.core.rows import Row
 from vectable.core.schema import Column, ColumnType, Table
 from vectable.core.values import check_image, check_int, check_text, check_timestamp
-from vectable.core.vectors import Vector, check_vector, from_bytes, normalize
+from vectable.core.vectors import Vector, check_vector, from_bytes
 from vectable.engine.catalog import Catalog
 from vectable.engine.embed import Embedder
 from vectable.engine.search import Searcher, SearchResult
@@ -124,12 +124,11 @@ class Reader:
         version = column.version
         item = _item(similar.to)
         if item is None:
-            vector = check_vector(similar.to, version.dimensions, version.metric)
-            return normalize(vector[None, :])[0] if version.normalized and _far_from_unit(vector) else vector
+            return check_vector(similar.to, version.dimensions, version.metric)
         if column.embedding is None:
             raise InvalidInput(
-                f"column {column.name!r} holds vectors given by you, so no model says what a text means
-                there", hint="search it with a vector, or name an embedding column",
+                f"column {column.name!r} holds vectors given by you: no model says what a text means there",
+                hint="search it with a vector, or name an embedding column",
             )
         encoded = await self._embedder.encode(
             [item],
@@ -141,14 +140,10 @@ class Reader:
         provider = await self._embedder.models.provider(column.embedding.model)
         if str(provider.model) != version.identity:
             raise ModelMismatch(
-                f"column {column.name!r} was embedded by {version.identity}, the model here is
-                {provider.model}", hint="use the same model, runtime and precision, or embed the column anew",
+                f"column {column.name!r} was embedded by {version.identity}, here is {provider.model}",
+                hint="use the same model, runtime and precision, or embed the column anew",
             )
         return check_vector(encoded.vectors[0], version.dimensions, version.metric)
-
-
-def _far_from_unit(vector: Vector) -> bool:
-    return abs(float((vector.astype("float64") ** 2).sum()) - 1.0) > 1e-5
 
 
 def _item(to: Any) -> Item | None:

@@ -266,9 +266,8 @@ async def _embed(
 
 def _checked(provider: EmbeddingProvider, matrix: Matrix, n: int) -> list[bytes | Failure]:
     if matrix.shape != (n, provider.dimensions):
-        raise ProviderError(
-            f"model {provider.model.id} gave vectors of shape {matrix.shape}, expected {(n,
-            provider.dimensions)}" )
+        wanted = (n, provider.dimensions)
+        raise ProviderError(f"model {provider.model.id} gave vectors {matrix.shape}, expected {wanted}")
     finite = [bool(np.isfinite(row).all()) for row in matrix]
     bad = Failure(ProviderError(f"model {provider.model.id} gave a vector that is not finite"))
     return [to_bytes(row) if ok else bad for row, ok in zip(matrix, finite, strict=True)]
