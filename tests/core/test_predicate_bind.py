@@ -99,6 +99,7 @@ NEVER_NULL = t("stars").is_not_null()
         (t("stars").in_([0.5]), FALSE),
         (t("stars").not_in([0.5]), NEVER_NULL),
         (t("stars").not_in([]), NEVER_NULL),
+        (t("emb").state.not_in([]), TRUE),
         (t("score") == 2**53 + 1, FALSE),
         (t("score") < 10**400, t("score") <= 1.7976931348623157e308),
         (t("score") > 10**400, FALSE),

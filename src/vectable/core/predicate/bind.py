@@ -86,17 +86,19 @@ def _bind_clause(clause: Clause, target: Target) -> Predicate:
         value: Any = tuple(coerce(v, name) for v in clause.value)
     else:
         value = coerce(clause.value, name)
-    return _folded(Clause(column=name, operator=operator, value=value), target.type)
+    return _folded(Clause(column=name, operator=operator, value=value), target)
 
 
-def _folded(clause: Clause, type_: ColumnType) -> Predicate:
-    if type_ in (ColumnType.INT, ColumnType.FLOAT):
-        return fold_number(clause, type_ is ColumnType.INT)
+def _folded(clause: Clause, target: Target) -> Predicate:
+    if target.type in (ColumnType.INT, ColumnType.FLOAT):
+        return fold_number(clause, target.type is ColumnType.INT)
     if clause.operator in ("in", "not in"):
         distinct = tuple({frozen_value(v): v for v in clause.value}.values())
         if distinct:
             return Clause(column=clause.column, operator=clause.operator, value=distinct)
-        return FALSE if clause.operator == "in" else Clause(column=clause.column, operator="is not null")
+        if clause.operator == "in":
+            return FALSE
+        return TRUE if target.state else Clause(column=clause.column, operator="is not null")
     if clause.operator == "between" and _holds_nothing(*clause.value):
         return FALSE
     return clause
