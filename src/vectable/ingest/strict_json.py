@@ -19,7 +19,7 @@ MAX_DEPTH = 200
 """Levels of arrays and objects."""
 _CONTAINERS = frozenset({dict, list})
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_LONG_INTEGER = re.compile(rb"[\[,:\s]-?[0-9]{19}")
+_LONG_INTEGER = re.compile(rb"(?:\A|[\[,:\s])-?[0-9]{19}")
 _ZEROED = bytes(ord("0") if 48 <= byte <= 57 else byte for byte in range(256))
 _LONG = b"0" * 19
 _SHOWN = 40
