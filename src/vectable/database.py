@@ -60,7 +60,9 @@ class Database:
             pool=pool,
         )
         self.reader = Reader(self.backend, self.catalog, self.embedder, self.searcher, self.catalog.marks)
-        self.indexer = Indexer(self.backend, self.state, self.catalog, self.searcher, self.jobs)
+        self.indexer = Indexer(
+            self.backend, self.state, self.catalog, self.searcher, self.registry.library, self.jobs
+        )
 
     @classmethod
     async def open(cls, url: str | os.PathLike[str] | None = None, settings: Settings | None = None) -> Self:

@@ -22,7 +22,7 @@ from vectable.errors import (
     VectableError,
     did_you_mean,
 )
-from vectable.interfaces import Backend, StateStore
+from vectable.interfaces import Backend, StateStore, VectorLibrary
 
 METHODS = ("hnsw", "ivfflat", "ivfpq", "flat")
 
@@ -31,12 +31,19 @@ class Indexer:
     """Creates, lists and drops indexes. A vector index serves once it is built and its recall is measured."""
 
     def __init__(
-        self, backend: Backend, state: StateStore, catalog: Catalog, searcher: Searcher, jobs: Jobs
+        self,
+        backend: Backend,
+        state: StateStore,
+        catalog: Catalog,
+        searcher: Searcher,
+        library: VectorLibrary,
+        jobs: Jobs,
     ) -> None:
         self._backend = backend
         self._state = state
         self._catalog = catalog
         self._searcher = searcher
+        self._library = library
         self._jobs = jobs
         jobs.register("index", self._build_job)
 
@@ -63,13 +70,14 @@ class Indexer:
                 f"the column's metric is {column.version.metric.value}, not {metric}",
                 hint="an index has the metric of its column",
             )
+        self._library.check(method, dict(parameters or {}), column.version.dimensions)
         index = Index(
             id=new_id(),
             name=index_name or _free_name(table, f"{column_name}_{method}"),
             column=column.id,
             type="vector",
             method=cast(Any, method),
-            parameters=self._searcher.check_parameters(method, dict(parameters or {}), column.version),
+            parameters=dict(parameters or {}),
             version=column.version.id,
         )
         table = await self._add(table, index)
@@ -137,7 +145,8 @@ class Indexer:
             index=index,
         )
         await self._state.commit(deletes=[_key(index)])
-        await self._searcher.forget_index(table, index)
+        if index.type == "vector":
+            self._searcher.drop_index(table, index)
 
     async def _build_job(self, payload: dict[str, Any], progress: Progress) -> None:
         table = await self._catalog.by_id(payload["table"])
@@ -145,13 +154,14 @@ class Indexer:
         if table is None or index is None:
             return
         try:
-            recall, covered = await self._searcher.build_index(table, index, progress.set)
+            recall = await self._searcher.build_index(table, index, progress.set)
         except asyncio.CancelledError:
             await self._record(index, {"status": "error", "error": "cancelled"})
             raise
         except VectableError as error:
             await self._record(index, {"status": "error", "error": str(error)})
             raise
+        covered = self._searcher.index_status(table, index).rows_covered
         await self._record(index, {"status": "ready", "recall": recall, "rows_covered": covered})
 
     async def _record(self, index: Index, facts: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Figures, printed beside their targets: `make bench`, or `make bench ONLY=search`."""

@@ -1,0 +1,62 @@
+"""`python -m benchmarks [--only NAME …] [--markdown FILE]`: runs suites and prints their figures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from benchmarks.measure import Figure, machine, show
+
+SUITES = {
+    "start": "import, help, a cold search from the shell, opening 100k rows",
+    "search": "10k and 100k rows beside bare Faiss: flat, filters, fast scan, recall",
+    "lancedb": "the same 10k rows in LanceDB, in an environment of its own",
+    "write": "10,000 rows with vectors given; single rows",
+    "serve": "HTTP: a vector, a text, 100 clients at once, idle memory",
+    "embed": "embedding throughput beside the bare runtime",
+    "quality": "nDCG@10 and recall@100 on the test collections",
+}
+
+
+def main() -> int:
+    """Runs the suites asked for; 1 when a target was missed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Figures beside their targets. Suites: "
+        + "; ".join(f"{name}: {what}" for name, what in SUITES.items()),
+    )
+    parser.add_argument("--only", action="append", choices=SUITES, help="run this suite (may be repeated)")
+    parser.add_argument("--markdown", type=Path, help="also write the figures into this file, as a table")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
+    arguments = parser.parse_args()
+    print(f"machine: {machine()}\n", flush=True)
+    everything: dict[str, list[Figure]] = {}
+    for name in arguments.only or SUITES:
+        print(f"… {name}: {SUITES[name]}", file=sys.stderr, flush=True)
+        figures = importlib.import_module(f"benchmarks.{name}").run()
+        everything[name] = figures
+        show(f"{name}: {SUITES[name]}", figures)
+        print(flush=True)
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(_markdown(everything), encoding="utf-8")
+    missed = [f for figures in everything.values() for f in figures if f.met is False]
+    print(f"{len(missed)} missed of {sum(f.met is not None for v in everything.values() for f in v)} targets")
+    return 1 if missed and arguments.strict else 0
+
+
+def _markdown(everything: dict[str, list[Figure]]) -> str:
+    lines = [f"Measured on: {machine()}", ""]
+    for name, figures in everything.items():
+        lines += [f"### {name}: {SUITES[name]}", "", "| figure | measured | target | met | note |", "|---|---|---|---|---|"]
+        for f in figures:
+            target = "" if f.target is None else f"{f.target[0].replace('<=', '≤').replace('>=', '≥')} {f.target[1]:g} {f.unit}"
+            met = {True: "yes", False: "**no**", None: ""}[f.met]
+            lines.append(f"| {f.name} | {f.value:.4g} {f.unit} | {target} | {met} | {f.note} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

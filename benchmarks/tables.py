@@ -1,0 +1,63 @@
+"""The tables the suites measure: clustered vectors, with columns that keep 10 % and 1 % of the rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vectable.blocking import Database, Table
+from vectable.core.vectors import Matrix
+from vectable.testing.samples import clustered_vectors
+
+DIMENSIONS = 384
+QUERIES = 200
+
+
+def vectors(rows: int) -> tuple[Matrix, Matrix]:
+    """(rows, queries), from the same clusters."""
+    made = clustered_vectors(rows + QUERIES, DIMENSIONS, seed=7)
+    return made[:rows], made[rows:]
+
+
+def fill(database: Database, name: str, matrix: Matrix) -> Table:
+    """A table of `len(matrix)` rows with given vectors; `tenth` and `hundredth` tell every tenth and hundredth
+    row from the others."""
+    columns: dict[str, Any] = {
+        "title": "string",
+        "stars": "int",
+        "tenth": "int",
+        "hundredth": "int",
+        "language": "string",
+        "v": {"type": "vector", "dimensions": matrix.shape[1]},
+    }
+    table = database.create_table(name, columns)
+    languages = ["Python", "TypeScript", "Go", "Rust", "C"]
+    for start in range(0, len(matrix), 10_000):
+        rows = [
+            {
+                "id": f"{i:07}",
+                "title": f"row {i}",
+                "stars": i % 1000,
+                "tenth": i % 10,
+                "hundredth": i % 100,
+                "language": languages[i % 5],
+                "v": matrix[i],
+            }
+            for i in range(start, min(start + 10_000, len(matrix)))
+        ]
+        table.insert(rows)
+    return table
+
+
+def truth(matrix: Matrix, queries: Matrix, k: int, keep: np.ndarray[Any, Any] | None = None) -> list[set[int]]:
+    """Positions of the k nearest by cosine, for each query, among the rows kept."""
+    positions = np.arange(len(matrix)) if keep is None else np.flatnonzero(keep)
+    scores = queries @ matrix[positions].T
+    return [set(positions[np.argsort(-row, kind="stable")[:k]].tolist()) for row in scores]
+
+
+def database_size(directory: Path) -> int:
+    """Bytes of every file below."""
+    return sum(f.stat().st_size for f in directory.rglob("*") if f.is_file())
