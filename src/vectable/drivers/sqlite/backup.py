@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -26,6 +27,8 @@ from vectable.interfaces import Progress
 _PAGES_PER_STEP = 1_024
 _BUSY_TIMEOUT_S = 30.0
 _MAX_JUMP = 1 << 40
+_STAGED = "restoring"
+_LEFTOVER = re.compile(rf"\.+{_STAGED}(?:\.(\d+)-[0-9a-f]+\.partial(?:-\w+)?)?")
 
 
 class Source(Protocol):
@@ -118,7 +121,8 @@ def restore(
 
 
 def _restore(backup_file: Path, database: Path, in_place: bool) -> None:
-    staged = database.with_name(".restoring")
+    remove_leftovers(database.parent)
+    staged = database.with_name(f".{_STAGED}")
     with _replacing(staged) as partial, Translated(partial):
         with Translated(backup_file), _opened_backup(backup_file) as source:
             _copy(source, partial, None)
@@ -133,6 +137,24 @@ def _restore(backup_file: Path, database: Path, in_place: bool) -> None:
                 _replace_file(staged, database)
     finally:
         staged.unlink(missing_ok=True)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Removes what restores that were killed left in `directory`."""
+    for path in directory.iterdir():
+        found = _LEFTOVER.fullmatch(path.name)
+        if found and not (found[1] and _alive(int(found[1]))):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextmanager

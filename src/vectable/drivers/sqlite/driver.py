@@ -270,6 +270,7 @@ class SqliteDriver:
             await asyncio.to_thread(self._checkpoint)
 
     def _checkpoint(self) -> None:
+        backups.remove_leftovers(self.directory)
         with self.translated:
             connection = connect(self.file, "write", busy_timeout_s=1.0)
             try:

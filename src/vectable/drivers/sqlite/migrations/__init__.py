@@ -17,10 +17,8 @@ VERSION = len(MIGRATIONS)
 def version_of(connection: sqlite3.Connection, file: Path) -> int:
     """How many migrations the file has seen (0: it is empty). Writes nothing.
     Raises DatabaseNewer, and InvalidInput for the file of another program."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    version, application, objects = _header(connection)
     if application != APPLICATION_ID:
-        (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if objects or version or application:
             raise InvalidInput(f"{file} belongs to another program", hint="choose another directory")
         return 0
@@ -30,7 +28,23 @@ def version_of(connection: sqlite3.Connection, file: Path) -> int:
             hint="upgrade Vectable",
             context={"format": version, "supported": VERSION},
         )
-    return int(version)
+    return version
+
+
+def _header(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """user_version, application_id and the number of tables and indexes, all of one moment: another process
+    may be migrating."""
+    outer = connection.in_transaction
+    if not outer:
+        connection.execute("BEGIN")
+    try:
+        (objects,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+    finally:
+        if not outer and connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return version, application, objects
 
 
 def migrate(connection: sqlite3.Connection, file: Path, upto: int = VERSION) -> int:
