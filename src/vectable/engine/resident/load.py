@@ -1,0 +1,120 @@
+"""Bringing a resident version up to a view: from its file, by a scan, or by the changes since its mark."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from vectable.core.key import KeyBytes
+from vectable.core.predicate import TRUE
+from vectable.core.schema import Table
+from vectable.core.vectors import Matrix, stack
+from vectable.engine.resident.base import load_base, make_base
+from vectable.engine.resident.columns import FilterColumn, named_again
+from vectable.engine.resident.keys import PackedKeys
+from vectable.engine.resident.resident import Resident
+from vectable.engine.resident.snapshot import Snapshot
+from vectable.errors import MarkExpired
+from vectable.interfaces import Backend, View
+
+_GET = 1_000
+_RELOAD_FLOOR = 5_000
+
+
+async def refresh(
+    resident: Resident, backend: Backend, view: View, table: Table, wanted: Sequence[FilterColumn]
+) -> Snapshot:
+    """The snapshot at the view's mark, with the wanted filter columns. The caller holds the gate."""
+    if resident.snapshot is None:
+        await _open(resident, backend, view, table)
+    snapshot = resident.snapshot
+    if snapshot is not None and snapshot.mark != view.mark:
+        await _catch_up(resident, backend, view, table)
+    missing = [c for c in wanted if c.id not in resident.columns]
+    if missing:
+        await _load_columns(resident, backend, view, table, missing)
+    if resident.snapshot is None:
+        raise RuntimeError("the resident rows were given up while they were in use")
+    return resident.snapshot
+
+
+async def _open(resident: Resident, backend: Backend, view: View, table: Table) -> None:
+    if resident.path is not None:
+        base = load_base(resident.path, resident.key.identity, resident.version.dimensions)
+        if base is not None:
+            resident.install(base)
+            return
+    await _load(resident, backend, view, table)
+
+
+async def _load(resident: Resident, backend: Backend, view: View, table: Table) -> None:
+    """Everything, by a scan in key order."""
+    version = resident.version.id
+    keys: list[KeyBytes] = []
+    absent: list[KeyBytes] = []
+    parts: list[Matrix] = []
+    async for batch in view.scan(backend.push(table, TRUE), (), (version,)):
+        vectors: list[bytes] = []
+        for key, cell in zip(batch.keys, batch.cells[version], strict=True):
+            if cell.vector is not None and resident.servable(cell):
+                keys.append(key)
+                vectors.append(cell.vector)
+            else:
+                absent.append(key)
+        parts.append(stack(vectors, resident.version.dimensions))
+    matrix = np.concatenate(parts) if parts else np.empty((0, resident.version.dimensions), np.float32)
+    if any(a >= b for a, b in pairwise(keys)):
+        keys, matrix = _sorted(keys, matrix)
+    resident.install(make_base(view.mark, PackedKeys.of(keys), matrix, absent))
+
+
+def _sorted(keys: list[KeyBytes], matrix: Matrix) -> tuple[list[KeyBytes], Matrix]:
+    """By key, the last of equal ones: a scan outside any snapshot may show a row twice."""
+    last = {key: i for i, key in enumerate(keys)}
+    ordered = sorted(last)
+    return ordered, matrix[[last[k] for k in ordered]]
+
+
+async def _catch_up(resident: Resident, backend: Backend, view: View, table: Table) -> None:
+    snapshot = resident.snapshot
+    if snapshot is None:
+        return
+    limit = max(_RELOAD_FLOOR, snapshot.rows // 2)
+    changed: dict[KeyBytes, None] = {}
+    try:
+        async for keys in view.changes(snapshot.mark):
+            changed.update(dict.fromkeys(keys))
+            if len(changed) > limit:
+                break
+    except MarkExpired:
+        await _load(resident, backend, view, table)
+        return
+    if len(changed) > limit:
+        await _load(resident, backend, view, table)
+        return
+    for column in list(resident.columns.values()):
+        present = named_again(column, table)
+        if present is None:
+            resident.drop_column(column.id)
+        else:
+            resident.columns[column.id] = present
+    names = [c.name for c in resident.columns.values()]
+    asked = list(changed)
+    batches = [
+        await view.get(asked[at : at + _GET], names, (resident.version.id,))
+        for at in range(0, len(asked), _GET)
+    ]
+    resident.apply(view.mark, asked, batches)
+
+
+async def _load_columns(
+    resident: Resident, backend: Backend, view: View, table: Table, missing: Sequence[FilterColumn]
+) -> None:
+    values: dict[FilterColumn, dict[KeyBytes, Any]] = {c: {} for c in missing}
+    async for batch in view.scan(backend.push(table, TRUE), [c.name for c in missing]):
+        for column, of in values.items():
+            of.update(zip(batch.keys, batch.columns[column.name], strict=True))
+    resident.add_columns(view.mark, values)

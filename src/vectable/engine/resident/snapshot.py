@@ -1,0 +1,99 @@
+"""What a search reads: one version's rows at one mark, immutable, swapped by reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectable.core.key import KeyBytes
+from vectable.core.mark import Mark
+from vectable.core.predicate import Predicate
+from vectable.core.vectors import Matrix
+from vectable.engine.resident.base import Base
+from vectable.engine.resident.delta import DeltaView
+from vectable.engine.vectorized import ResidentColumn, evaluate
+
+Mask = NDArray[np.bool_]
+Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Positions 0..len(base)-1 are the base's rows in key order, those behind it the delta's as they came.
+    Only live positions are rows of the table that can be found."""
+
+    mark: Mark
+    base: Base
+    delta: DeltaView
+    live: Mask | None
+    """bool[size]; None: every position is live."""
+    searchable: int
+    """How many positions are live."""
+    rows: int
+    """Rows of the table, those without a servable vector included."""
+    columns: Mapping[str, ResidentColumn]
+    """Filter columns of `size` values each, by the id of what they hold (`column_id`)."""
+
+    @property
+    def size(self) -> int:
+        """How many positions there are."""
+        return len(self.base) + self.delta.length
+
+    @property
+    def dead(self) -> int:
+        """How many positions are no longer rows."""
+        return self.size - self.searchable
+
+    @cached_property
+    def shortest(self) -> float:
+        """No row's vector is shorter."""
+        lengths = [p.shortest for p in (self.base, self.delta) if len(p.scale)]
+        return min(lengths, default=1.0)
+
+    @cached_property
+    def longest(self) -> float:
+        """No row's vector is longer."""
+        return max(self.base.longest, self.delta.longest)
+
+    def key_at(self, position: int) -> KeyBytes:
+        """The key of the row at `position`."""
+        count = len(self.base)
+        if position < count:
+            key: KeyBytes = self.base.keys[position]
+            return key
+        return self.delta.keys[position - count]
+
+    @cached_property
+    def _delta_index(self) -> dict[KeyBytes, int]:
+        start = len(self.base)
+        return {self.delta.keys[i]: start + i for i in range(self.delta.length)}
+
+    def find(self, key: KeyBytes) -> int:
+        """The live position of `key`, -1 where it has no servable vector."""
+        at = self._delta_index.get(key, -1)
+        if at < 0:
+            at = self.base.keys.find(key)
+        return at if at >= 0 and (self.live is None or self.live[at]) else -1
+
+    def vectors(self, positions: Positions) -> Matrix:
+        """The stored vectors at `positions`, gathered."""
+        count = len(self.base)
+        if not self.delta.length:
+            return self.base.matrix[positions]
+        inside = positions < count
+        if inside.all():
+            return self.base.matrix[positions]
+        out = np.empty((len(positions), self.base.matrix.shape[1]), np.float32)
+        out[inside] = self.base.matrix[positions[inside]]
+        out[~inside] = self.delta.matrix[positions[~inside] - count]
+        return out
+
+    def matching(self, where: Predicate, names: Mapping[str, str]) -> Mask:
+        """bool[size]: live positions that satisfy the bound predicate. `names`: column id by the name the
+        predicate uses. Raises KeyError for a column that is not loaded."""
+        mask = evaluate(where, {name: self.columns[key] for name, key in names.items()}, self.size)
+        return mask if self.live is None else np.logical_and(mask, self.live, out=mask)

@@ -1,0 +1,147 @@
+"""How a similarity search over resident rows is answered: by size, by the filter's exact count, by what is
+built. Approximate answers are given only as full pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vectable.core.plan import Path
+from vectable.engine.resident.resident import FAST_SCAN, Structure
+from vectable.engine.resident.snapshot import Mask, Positions, Snapshot
+from vectable.engine.search.prepare import Target
+from vectable.engine.search.probe import Probe
+from vectable.engine.search.rank import After, Ranked, best, pool_at, pool_of
+
+FLAT_ROWS = 20_000
+"""Up to so many rows every search is exact."""
+FEW_ROWS, FEW_SHARE = 2_000, 0.04
+"""A filter that keeps at most FEW_ROWS + FEW_SHARE · rows is answered exactly over the rows it keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """The rows a search may return: `mask` None means all positions. `filtered`: by the query's filter."""
+
+    mask: Mask | None
+    count: int
+    filtered: bool
+
+
+@dataclass(slots=True)
+class Answer:
+    """Hits, and how they were found."""
+
+    ranked: Ranked
+    path: Path
+    why: str
+    exact: bool
+    structure: Structure | None = None
+    recall: float | None = None
+    candidates: int | None = None
+    fallbacks: list[str] = field(default_factory=list)
+
+
+def search_resident(
+    snapshot: Snapshot,
+    structures: Mapping[str, Structure],
+    target: Target,
+    probe: Probe,
+    eligible: Eligible,
+    k: int,
+    after: After | None = None,
+) -> Answer:
+    """The best k eligible rows, by the cheapest way that keeps the contract."""
+    fallbacks: list[str] = []
+    few = eligible.filtered and eligible.count <= FEW_ROWS + FEW_SHARE * snapshot.size
+    why = _why_exact(snapshot, target, few, after)
+    if why is None:
+        structure = _usable(snapshot, structures)
+        if structure is None:
+            why = "no index over these rows is ready yet"
+        else:
+            answer = _approximate(snapshot, structure, target, probe, eligible, k, fallbacks)
+            if answer is not None:
+                return answer
+            why = "the approximate answer was not a full page"
+    pool = pool_of(snapshot, probe, eligible.mask, eligible.count)
+    ranked = best(snapshot, probe, pool, k, target.threshold, after)
+    path: Path = "flat" if pool.positions is None else "exact-ids"
+    return Answer(ranked, path, why, True, fallbacks=fallbacks)
+
+
+def _why_exact(snapshot: Snapshot, target: Target, few: bool, after: After | None) -> str | None:
+    """Why the search is exact; None when it may be approximate."""
+    if after is not None:
+        return "pages behind a cursor are exact"
+    if target.exact:
+        return "the query asks for an exact answer"
+    if target.column.index == "none":
+        return "the column is declared without an index"
+    if few:
+        return "the filter keeps few rows"
+    if snapshot.searchable <= FLAT_ROWS:
+        return f"up to {FLAT_ROWS:,} rows every search is exact"
+    return None
+
+
+def _usable(snapshot: Snapshot, structures: Mapping[str, Structure]) -> Structure | None:
+    """An index somebody asked for, else the fast scan; only one over this very base."""
+    found = [
+        (name == FAST_SCAN, -s.recall, name)
+        for name, s in structures.items()
+        if s.digest == snapshot.base.digest
+    ]
+    return structures[min(found)[2]] if found else None
+
+
+def _approximate(
+    snapshot: Snapshot,
+    structure: Structure,
+    target: Target,
+    probe: Probe,
+    eligible: Eligible,
+    k: int,
+    fallbacks: list[str],
+) -> Answer | None:
+    name = structure.index.kind
+    wanted = nominations(structure, k, eligible.filtered)
+    if 4 * wanted > eligible.count:
+        fallbacks.append(f"{name}: {wanted} candidates of {eligible.count} rows are no shortcut")
+        return None
+    count = len(snapshot.base)
+    keep = None if eligible.mask is None else eligible.mask[:count]
+    nominated = structure.index.search(probe.scaled, wanted, keep, {"effort": structure.effort})
+    positions = np.concatenate([nominated, _delta_positions(snapshot, eligible)])
+    ranked = best(snapshot, probe, pool_at(snapshot, probe, positions), k, target.threshold)
+    if len(ranked.keys) < min(k, eligible.count):
+        fallbacks.append(f"{name}: {len(ranked.keys)} hits where {min(k, eligible.count)} may exist")
+        return None
+    fast = name == FAST_SCAN
+    return Answer(
+        ranked,
+        "fast-scan" if fast else "index",
+        f"more than {FLAT_ROWS:,} rows, and "
+        + ("the fast scan is ready" if fast else f"there is an {name} index"),
+        False,
+        structure,
+        min(structure.recall, structure.filtered) if eligible.filtered else structure.recall,
+        len(nominated),
+        fallbacks,
+    )
+
+
+def nominations(structure: Structure, k: int, filtered: bool) -> int:
+    """How many candidates to re-rank: as measured for k = 10, in proportion beyond 20, doubled by a filter."""
+    wanted = structure.candidates * max(1.0, k / 20)
+    return max(round(wanted * (2 if filtered else 1)), k)
+
+
+def _delta_positions(snapshot: Snapshot, eligible: Eligible) -> Positions:
+    """Rows newer than the index: all of them are candidates."""
+    count = len(snapshot.base)
+    if eligible.mask is None:
+        return np.arange(count, snapshot.size)
+    return count + np.flatnonzero(eligible.mask[count:])

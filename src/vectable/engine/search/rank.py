@@ -1,0 +1,244 @@
+"""The best k rows of a snapshot, certain to be those of the definition: score descending, key ascending.
+
+Float32 goodness nominates, float64 decides. With g the k-th best goodness among the eligible rows, every row of
+the true best k has at least `Bounds.cut(g)`; those are scored exactly, whatever their number (ties included).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vectable.core.key import KeyBytes
+from vectable.engine.resident.snapshot import Mask, Positions, Snapshot
+from vectable.engine.search.probe import Bounds, Floats, Probe
+
+_BLOCK = 64
+_CHUNK = 4_096
+_LOWEST = np.float32(-np.inf)
+_FINITE = 3.4e38
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """Rank only what comes behind this hit."""
+
+    score: float
+    key: KeyBytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Hits in final order. `examined`: vectors compared."""
+
+    positions: Sequence[int]
+    keys: Sequence[KeyBytes]
+    scores: Sequence[float]
+    distances: Sequence[float]
+    examined: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Eligible rows and their goodness; `positions` None: goodness[i] is of position i, and rows that are not
+    eligible have minus infinity."""
+
+    goodness: Floats
+    positions: Positions | None
+    examined: int
+
+
+def pool_of(snapshot: Snapshot, probe: Probe, mask: Mask | None, count: int) -> Pool:
+    """Everything in `mask` (None: every position), of which there are `count`: by a scan over all rows, or over
+    the eligible ones alone where they are few."""
+    if mask is not None and 2 * count < snapshot.size:
+        return pool_at(snapshot, probe, np.flatnonzero(mask))
+    base, delta = snapshot.base, snapshot.delta
+    goodness = probe.goodness(base.matrix, base.scale)
+    if delta.length:
+        goodness = np.concatenate([goodness, probe.goodness(delta.matrix, delta.scale)])
+    if mask is not None:
+        np.copyto(goodness, _LOWEST, where=~mask)
+    return Pool(goodness, None, snapshot.size)
+
+
+def pool_at(snapshot: Snapshot, probe: Probe, positions: Positions) -> Pool:
+    """The rows at `positions`, each once."""
+    base, delta, count = snapshot.base, snapshot.delta, len(snapshot.base)
+    if not delta.length:
+        goodness = probe.goodness(base.matrix, base.scale, positions)
+        return Pool(goodness, positions, len(positions))
+    inside = positions < count
+    first, rest = positions[inside], positions[~inside]
+    goodness = np.concatenate(
+        [
+            probe.goodness(base.matrix, base.scale, first),
+            probe.goodness(delta.matrix, delta.scale, rest - count),
+        ]
+    )
+    return Pool(goodness, np.concatenate([first, rest]), len(positions))
+
+
+def kth_best(goodness: Floats, k: int) -> float:
+    """The k-th largest value; minus infinity when there are not more than k."""
+    n = len(goodness)
+    if k <= 0 or n <= k:
+        return -math.inf
+    if n > 4_096 and n > 2 * k * _BLOCK:
+        # The k-th largest of the blocks' maxima bounds the answer from below; few values lie above it.
+        whole = n - n % _BLOCK
+        best = goodness[:whole].reshape(-1, _BLOCK).max(1)
+        bound = np.partition(best, len(best) - k)[len(best) - k]
+        goodness = goodness[goodness >= bound]
+        n = len(goodness)
+    return float(np.partition(goodness, n - k)[n - k])
+
+
+def best(
+    snapshot: Snapshot,
+    probe: Probe,
+    pool: Pool,
+    k: int,
+    threshold: float | None = None,
+    after: After | None = None,
+) -> Ranked:
+    """The best `k` of the pool with at least the threshold's score, behind `after`."""
+    bounds = probe.bounds(snapshot.shortest, snapshot.longest)
+    goodness, wanted = pool.goodness, k
+    if after is not None and bounds.certain:
+        goodness, near = _behind(goodness, bounds, probe.exact_goodness(after.score))
+        wanted += near
+    cut = bounds.cut(kth_best(goodness, wanted)) if bounds.certain else -math.inf
+    chosen = _at_least(goodness, cut)
+    positions = chosen if pool.positions is None else pool.positions[chosen]
+    scores, distances = exact_scores(snapshot, probe, positions)
+    keep = _wanted(snapshot, positions, scores, threshold, after)
+    if keep is not None:
+        positions, scores, distances = positions[keep], scores[keep], distances[keep]
+    return _ordered(snapshot, positions, scores, distances, k, pool.examined)
+
+
+def _below(value: float) -> np.float32:
+    """A float32 not above `value`: a bound must not be rounded up on its way to float32."""
+    return np.float32(np.nextafter(np.float32(min(max(value, -_FINITE), _FINITE)), _LOWEST))
+
+
+def _above(value: float) -> np.float32:
+    """A float32 not below `value`."""
+    return np.float32(np.nextafter(np.float32(min(max(value, -_FINITE), _FINITE)), -_LOWEST))
+
+
+def _at_least(goodness: Floats, cut: float) -> Positions:
+    if cut == -math.inf:
+        return np.flatnonzero(goodness > _LOWEST)
+    return np.flatnonzero(goodness >= _below(cut))
+
+
+def _behind(goodness: Floats, bounds: Bounds, exact: float) -> tuple[Floats, int]:
+    """Goodness without the rows that surely come before a hit of that exact goodness, and how many of those
+    left may still come before it."""
+    upper, lower = _above(bounds.surely(exact)), _below(bounds.least(exact))
+    left = np.where(goodness > upper, _LOWEST, goodness)
+    return left, int(np.count_nonzero(left >= lower))
+
+
+def exact_scores(
+    snapshot: Snapshot, probe: Probe, positions: Positions
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(scores, distances) of the rows at `positions`, by the definition."""
+    if len(positions) <= _CHUNK:
+        return probe.score(snapshot.vectors(positions))
+    parts = [
+        probe.score(snapshot.vectors(positions[at : at + _CHUNK])) for at in range(0, len(positions), _CHUNK)
+    ]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+
+def _wanted(
+    snapshot: Snapshot,
+    positions: Positions,
+    scores: NDArray[np.float64],
+    threshold: float | None,
+    after: After | None,
+) -> Mask | None:
+    keep: Mask | None = None
+    if threshold is not None:
+        keep = scores >= threshold
+    if after is not None:
+        behind = scores < after.score
+        for i in np.flatnonzero(scores == after.score).tolist():
+            behind[i] = snapshot.key_at(int(positions[i])) > after.key
+        keep = behind if keep is None else keep & behind
+    return keep
+
+
+def _ordered(
+    snapshot: Snapshot,
+    positions: Positions,
+    scores: NDArray[np.float64],
+    distances: NDArray[np.float64],
+    k: int,
+    examined: int,
+) -> Ranked:
+    if len(positions) > k:
+        positions, scores, distances = _without_surplus(snapshot, positions, scores, distances, k)
+    listed, apart = scores.tolist(), distances.tolist()
+    keys = [snapshot.key_at(p) for p in positions.tolist()]
+    order = sorted(range(len(keys)), key=lambda i: (-listed[i], keys[i]))[:k]
+    at = positions.tolist()
+    return Ranked(
+        [at[i] for i in order],
+        [keys[i] for i in order],
+        [listed[i] for i in order],
+        [apart[i] for i in order],
+        examined,
+    )
+
+
+def _without_surplus(
+    snapshot: Snapshot,
+    positions: Positions,
+    scores: NDArray[np.float64],
+    distances: NDArray[np.float64],
+    k: int,
+) -> tuple[Positions, NDArray[np.float64], NDArray[np.float64]]:
+    """Without rows that cannot be among the best k. Of rows tied at the k-th score the base's are in key order
+    already, so the first k of them are enough."""
+    if k == 0:
+        return positions[:0], scores[:0], distances[:0]
+    least = np.partition(scores, len(scores) - k)[len(scores) - k]
+    keep = scores > least
+    ties = np.flatnonzero(scores == least)
+    tied = positions[ties]
+    inside = tied < len(snapshot.base)
+    first = ties[inside][np.argsort(tied[inside], kind="stable")][:k]
+    keep[first] = True
+    keep[ties[~inside]] = True
+    return positions[keep], scores[keep], distances[keep]
+
+
+def count_at_least(snapshot: Snapshot, probe: Probe, pool: Pool, threshold: float) -> int:
+    """How many rows of the pool have at least the threshold's score."""
+    return int(np.count_nonzero(at_least(snapshot, probe, pool, threshold)))
+
+
+def at_least(snapshot: Snapshot, probe: Probe, pool: Pool, threshold: float) -> Mask:
+    """bool over the pool: the rows with at least the threshold's score, decided exactly."""
+    bounds = probe.bounds(snapshot.shortest, snapshot.longest)
+    goodness = pool.goodness
+    if not bounds.certain:
+        doubtful = np.flatnonzero(goodness > _LOWEST)
+        holds = np.zeros(len(goodness), np.bool_)
+    else:
+        exact = probe.exact_goodness(threshold)
+        upper, lower = _above(bounds.surely(exact)), _below(bounds.least(exact))
+        holds = goodness > upper
+        doubtful = np.flatnonzero((goodness >= lower) & ~holds & (goodness > _LOWEST))
+    positions = doubtful if pool.positions is None else pool.positions[doubtful]
+    scores, _ = exact_scores(snapshot, probe, positions)
+    holds[doubtful] = scores >= threshold
+    return holds

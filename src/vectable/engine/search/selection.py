@@ -1,0 +1,87 @@
+"""What a query selects, compiled once per definition: what to fetch, and how a fetched row becomes an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vectable.core.cell import Cell
+from vectable.core.evaluate import MISSING
+from vectable.core.predicate import resolve
+from vectable.core.rows import RecordBatch, Row
+from vectable.core.schema import Column, ColumnType, Table
+from vectable.core.vectors import from_bytes
+
+
+def serves_stale(column: Column) -> bool:
+    """Whether outdated vectors of this column are served: those of an embedding nobody updates."""
+    return column.embedding is not None and not column.embedding.auto_update
+
+
+@dataclass(frozen=True, slots=True)
+class VectorOutput:
+    """A vector column that was named: its active version, and whether outdated vectors are given."""
+
+    version: str
+    stale: bool
+
+    def value(self, cell: Cell) -> Any:
+        """The vector as float32 (dimensions,), or None."""
+        if cell.vector is None or not cell.servable(self.stale):
+            return None
+        return from_bytes(cell.vector)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """`columns` and `versions` are what a View is asked for; `outputs` the answer's fields in order, each a
+    fetched name or a vector."""
+
+    columns: tuple[str, ...]
+    versions: tuple[str, ...]
+    outputs: tuple[tuple[str, str | VectorOutput], ...]
+    plain: bool
+    """The fetched columns are the answer as they come."""
+
+    def rows(self, batch: RecordBatch) -> list[Row]:
+        """The answer's rows."""
+        if self.plain and len(batch.columns) == len(self.outputs):
+            return list(batch.rows())
+        fields = [(name, self._values(batch, source)) for name, source in self.outputs]
+        return [{name: values[i] for name, values in fields} for i in range(len(batch))]
+
+    def _values(self, batch: RecordBatch, source: str | VectorOutput) -> Sequence[Any]:
+        if isinstance(source, VectorOutput):
+            return [source.value(cell) for cell in batch.cells[source.version]]
+        return [None if v is MISSING else v for v in batch.columns[source]]
+
+
+def compile_selection(select: Sequence[str] | None, table: Table) -> Selection:
+    """`select` None or "*" is every stored column; vector columns, JSON paths ("meta.stars") and cell states
+    ("emb.state") are selected by name. Raises UnknownColumn, InvalidFilter."""
+    outputs: dict[str, str | VectorOutput] = {}
+    plain = True
+    for name in ("*",) if select is None else select:
+        if name == "*":
+            outputs.update((c.name, c.name) for c in table.stored_columns)
+            continue
+        target = resolve(name, table)
+        if target.column.type is ColumnType.VECTOR and not target.state:
+            outputs[name] = VectorOutput(target.column.version.id, serves_stale(target.column))
+            plain = False
+        else:
+            outputs[name] = target.name
+            plain = plain and name == target.name and not target.path
+    sources = outputs.values()
+    return Selection(
+        tuple(dict.fromkeys(s for s in sources if isinstance(s, str))),
+        tuple(dict.fromkeys(s.version for s in sources if isinstance(s, VectorOutput))),
+        tuple(outputs.items()),
+        plain,
+    )
+
+
+def row_at(batch: RecordBatch, i: int) -> Mapping[str, Any]:
+    """One row of the batch's columns."""
+    return {name: values[i] for name, values in batch.columns.items()}

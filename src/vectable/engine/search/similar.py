@@ -1,0 +1,324 @@
+"""Queries with `similar`: over resident rows where they are held, else in the backend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from vectable.core.evaluate import row_test
+from vectable.core.key import KeyBytes
+from vectable.core.mark import Mark
+from vectable.core.plan import Plan
+from vectable.core.predicate import TRUE
+from vectable.core.rows import Row
+from vectable.core.vectors import to_bytes
+from vectable.engine.resident.snapshot import Snapshot
+from vectable.engine.search.choose import Answer, Eligible, search_resident
+from vectable.engine.search.cursor import Place, encode_cursor
+from vectable.engine.search.hits import Found, best_hits, collected, ordered_hits
+from vectable.engine.search.plain import scan_count
+from vectable.engine.search.prepare import Prepared, Target, described, is_empty
+from vectable.engine.search.probe import Probe
+from vectable.engine.search.rank import After, Ranked, count_at_least, pool_of
+from vectable.engine.search.reader import Reader, Reading
+from vectable.engine.search.result import SearchResult
+from vectable.engine.search.scan import matching
+from vectable.errors import CursorExpired, MarkExpired
+from vectable.interfaces import View
+
+ATTEMPTS = 3
+"""How often rows that moved on while they were read are read anew before the backend answers alone."""
+
+
+class Clock:
+    """Milliseconds by stage."""
+
+    __slots__ = ("_last", "_started", "times")
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self.times: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        """What has passed since the last lap was this stage's."""
+        now = time.perf_counter()
+        self.times[stage] = round(self.times.get(stage, 0.0) + (now - self._last) * 1e3, 4)
+        self._last = now
+
+    def total(self) -> dict[str, float]:
+        """All stages and their sum."""
+        self.times["total"] = round((time.perf_counter() - self._started) * 1e3, 4)
+        return self.times
+
+
+class SimilarSearch:
+    """Answers similarity queries of one database."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._backend = reader.backend
+        self._consistent = reader.backend.capabilities.snapshot != "none"
+
+    async def run(
+        self, prepared: Prepared, target: Target, at_least: Mark | None, unlimited: bool = False
+    ) -> SearchResult:
+        """One page of hits; with `unlimited`, all of them."""
+        place = prepared.place()
+        if not prepared.by_score:
+            return await self._in_backend(
+                prepared, target, place, at_least, unlimited, ["ordered by columns"]
+            )
+        fallbacks: list[str] = []
+        for _ in range(ATTEMPTS):
+            clock = Clock()
+            async with self._read(prepared, target, at_least) as reading:
+                if reading.snapshot is None or reading.resident is None:
+                    fallbacks.append(reading.why)
+                    break
+                await _check_pinned(place, reading.view)
+                clock.lap("refresh")
+                result = await self._over_resident(
+                    prepared, target, reading, reading.snapshot, place, clock, unlimited
+                )
+                if result is not None:
+                    result.plan.fallbacks[:0] = fallbacks
+                    return result
+            fallbacks.append("rows changed while they were read")
+        return await self._in_backend(prepared, target, place, at_least, unlimited, fallbacks)
+
+    @asynccontextmanager
+    async def _read(
+        self, prepared: Prepared, target: Target, at_least: Mark | None
+    ) -> AsyncIterator[Reading]:
+        wanted = tuple(prepared.compiled.filter or ())
+        read = self._reader.read(prepared.table, target.version, target.stale, wanted, at_least)
+        async with read as reading:
+            yield reading
+
+    async def _eligible(self, prepared: Prepared, reading: Reading, snapshot: Snapshot) -> Eligible:
+        compiled = prepared.compiled
+        if prepared.where == TRUE:
+            return Eligible(snapshot.live, snapshot.searchable, False)
+        if compiled.filter is not None:
+            mask = await self._reader.compute(lambda: snapshot.matching(prepared.where, compiled.names))
+            return Eligible(mask, int(np.count_nonzero(mask)), True)
+        mask = np.zeros(snapshot.size, np.bool_)
+        stream = matching(self._backend, reading.view, replace(prepared, target=None))
+        async with aclosing(stream) as parts:  # type: ignore[type-var]
+            async for part in parts:
+                found = (snapshot.find(part.batch.keys[i]) for i in part.rows)
+                mask[[p for p in found if p >= 0]] = True
+        return Eligible(mask, int(np.count_nonzero(mask)), True)
+
+    async def _over_resident(
+        self,
+        prepared: Prepared,
+        target: Target,
+        reading: Reading,
+        snapshot: Snapshot,
+        place: Place | None,
+        clock: Clock,
+        unlimited: bool,
+    ) -> SearchResult | None:
+        """The page; None when the rows were no longer as the snapshot has them."""
+        eligible = await self._eligible(prepared, reading, snapshot)
+        clock.lap("filter")
+        structures = {} if reading.resident is None else reading.resident.structures
+        probe = Probe(target.vector, target.version.metric, self._reader.registry.library)
+        start, end = (0, eligible.count) if unlimited else (prepared.offset, prepared.offset + prepared.limit)
+        # Without a threshold the count says whether there is a next page; with one, one hit more does.
+        k = end + 1 if target.threshold is not None else end
+        after = None if place is None else After(place.values[0], place.key)
+        answer = await self._reader.compute(
+            lambda: search_resident(snapshot, structures, target, probe, eligible, k, after)
+        )
+        clock.lap("search")
+        ranked = answer.ranked
+        rows = await self._fetched(prepared, target, reading.view, snapshot, ranked, start, end)
+        if rows is None:
+            return None
+        clock.lap("fetch")
+        if reading.resident is not None:
+            self._reader.upkeep.after_search(
+                reading.resident, snapshot, target.column, prepared.table.indexes
+            )
+        more = _more(ranked, eligible, target, end, after)
+        page = slice(start, end)
+        return SearchResult(
+            ranked.keys[page],
+            rows,
+            ranked.scores[page],
+            ranked.distances[page],
+            _plan(target, prepared, snapshot, eligible, answer, clock),
+            snapshot.mark,
+            _next(prepared, ranked.keys[page], ranked.scores[page], snapshot.mark) if more else None,
+            (snapshot.rows, snapshot.searchable),
+        )
+
+    async def _fetched(
+        self,
+        prepared: Prepared,
+        target: Target,
+        view: View,
+        snapshot: Snapshot,
+        ranked: Ranked,
+        start: int,
+        end: int,
+    ) -> list[Row] | None:
+        keys = ranked.keys[start:end]
+        selection = prepared.compiled.selection
+        if not keys:
+            return []
+        if self._consistent:
+            batch = await view.get(keys, selection.columns, selection.versions)
+            return selection.rows(batch) if len(batch) == len(keys) else None
+        columns = tuple(dict.fromkeys([*selection.columns, *prepared.compiled.where_columns]))
+        versions = tuple(dict.fromkeys([*selection.versions, target.version.id]))
+        batch = await view.get(keys, columns, versions)
+        if len(batch) != len(keys):
+            return None
+        holds = row_test(prepared.where)
+        vectors = snapshot.vectors(np.array(ranked.positions[start:end], np.int64))
+        for i, cell in enumerate(batch.cells[target.version.id]):
+            same = cell.servable(target.stale) and cell.vector == to_bytes(vectors[i])
+            if not same or not holds({n: batch.columns[n][i] for n in prepared.compiled.where_columns}):
+                return None
+        return selection.rows(batch)
+
+    async def _in_backend(
+        self,
+        prepared: Prepared,
+        target: Target,
+        place: Place | None,
+        at_least: Mark | None,
+        unlimited: bool,
+        fallbacks: list[str],
+    ) -> SearchResult:
+        clock = Clock()
+        async with self._backend.view(prepared.table, at_least) as view:
+            await _check_pinned(place, view)
+            rows, searchable = await _coverage(view, self._reader, prepared, target)
+            start, end = (0, rows) if unlimited else (prepared.offset, prepared.offset + prepared.limit)
+            if is_empty(prepared.where):
+                found = Found((), 0)
+            elif prepared.by_score:
+                found = await best_hits(self._backend, view, prepared, end + 1, place)
+            else:
+                found = await ordered_hits(self._backend, view, prepared, end + 1, place)
+            clock.lap("search")
+            mark = view.mark
+        page = found.hits[start:end]
+        plan = Plan(
+            path="backend",
+            why="; ".join(fallbacks[-1:]) or "rows are not held in memory",
+            exact=True,
+            column=target.column.name,
+            metric=target.version.metric.value,
+            rows_total=rows,
+            rows_searchable=searchable,
+            rows_examined=found.examined,
+            fallbacks=fallbacks[:-1],
+            filter_pushed=described(prepared.where),
+            times_ms=clock.total(),
+        )
+        cursor: Callable[[], str] | None = None
+        if len(found.hits) > end and page:
+            last = page[-1]
+            values = (last.score,) if prepared.by_score else last.values
+            cursor = _cursor(prepared, values, last.key, mark)
+        return SearchResult(
+            [h.key for h in page],
+            prepared.compiled.selection.rows(collected(page, prepared.compiled.selection)),
+            [h.score for h in page],
+            [h.distance for h in page],
+            plan,
+            mark,
+            cursor,
+            (rows, searchable),
+        )
+
+    async def count(self, prepared: Prepared, target: Target, at_least: Mark | None) -> int:
+        """How many rows match, those under the threshold left out."""
+        async with self._read(prepared, target, at_least) as reading:
+            snapshot = reading.snapshot
+            if snapshot is not None:
+                eligible = await self._eligible(prepared, reading, snapshot)
+                if target.threshold is None:
+                    return eligible.count
+                threshold = target.threshold
+                probe = Probe(target.vector, target.version.metric, self._reader.registry.library)
+                pool = pool_of(snapshot, probe, eligible.mask, eligible.count)
+                return await self._reader.compute(lambda: count_at_least(snapshot, probe, pool, threshold))
+        async with self._backend.view(prepared.table, at_least) as view:
+            return await scan_count(self._backend, view, prepared)
+
+
+async def _check_pinned(place: Place | None, view: View) -> None:
+    """Raises CursorExpired when the table is no longer as it was when the cursor was made."""
+    if place is None or place.mark is None or place.mark == view.mark.value:
+        return
+    try:
+        async for keys in view.changes(Mark(place.mark)):
+            if len(keys):
+                break
+        else:
+            return
+    except MarkExpired:
+        pass
+    raise CursorExpired("the table has changed since the cursor was made", hint="start the query again")
+
+
+async def _coverage(view: View, reader: Reader, prepared: Prepared, target: Target) -> tuple[int, int]:
+    rows = await view.count(reader.backend.push(prepared.table, TRUE))
+    states = await view.cell_states(target.version.id)
+    return rows, states["ready"] + (states["stale"] if target.stale else 0)
+
+
+def _more(ranked: Ranked, eligible: Eligible, target: Target, end: int, after: After | None) -> bool:
+    if target.threshold is not None:
+        return len(ranked.keys) > end
+    return (after is None and end < eligible.count) or (after is not None and len(ranked.keys) >= end > 0)
+
+
+def _next(
+    prepared: Prepared, keys: Sequence[KeyBytes], scores: Sequence[float], mark: Mark
+) -> Callable[[], str] | None:
+    return _cursor(prepared, (scores[-1],), keys[-1], mark) if keys else None
+
+
+def _cursor(prepared: Prepared, values: tuple[Any, ...], key: KeyBytes, mark: Mark) -> Callable[[], str]:
+    target = prepared.target
+    version = None if target is None else target.version.id
+    return lambda: encode_cursor(Place(values, key, mark.value, version), prepared.fingerprint())
+
+
+def _plan(
+    target: Target,
+    prepared: Prepared,
+    snapshot: Snapshot,
+    eligible: Eligible,
+    answer: Answer,
+    clock: Clock,
+) -> Plan:
+    return Plan(
+        path=answer.path,
+        why=answer.why,
+        exact=answer.exact,
+        column=target.column.name,
+        metric=target.version.metric.value,
+        index=None if answer.structure is None else answer.structure.index.kind,
+        recall=answer.recall,
+        rows_total=snapshot.rows,
+        rows_searchable=snapshot.searchable,
+        rows_matching=eligible.count,
+        rows_examined=answer.ranked.examined,
+        candidates=answer.candidates,
+        fallbacks=answer.fallbacks,
+        filter_pushed=described(prepared.where) if eligible.filtered else None,
+        times_ms=clock.total(),
+    )

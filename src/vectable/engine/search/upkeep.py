@@ -1,0 +1,212 @@
+"""What searches need but must not wait for: merged bases, the fast scan, named indexes, their files."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from vectable.core.schema import Column, Index
+from vectable.engine.evaluate_recall import SHOULD_FIND, tune
+from vectable.engine.resident.base import Base, save_base
+from vectable.engine.resident.registry import ResidentRegistry
+from vectable.engine.resident.resident import FAST_SCAN, Resident, Structure, merge
+from vectable.engine.resident.snapshot import Snapshot
+from vectable.engine.search.choose import FLAT_ROWS
+from vectable.interfaces import Progress
+
+SAVED_ROWS = 5_000
+"""A base of fewer rows is read again faster than its file is checked."""
+MERGE_ROWS, MERGE_SHARE, DEAD_SHARE = 2_000, 0.1, 0.3
+
+
+class Stopped(Exception):
+    """The worker was told to stop in the middle of a build."""
+
+
+class Upkeep:
+    """Decides after a search what is due, and does it on the registry's worker. `directory` None: no files."""
+
+    def __init__(self, registry: ResidentRegistry, directory: Path | None) -> None:
+        self._registry = registry
+        self._directory = directory
+
+    def base_path(self, version: str, stale: bool) -> Path | None:
+        """Where the base of a version is kept."""
+        if self._directory is None:
+            return None
+        return self._directory / f"{version}{'.stale' if stale else ''}.base"
+
+    def structure_path(self, resident: Resident, name: str) -> Path | None:
+        """Where an index over a version is kept: beside its base."""
+        return None if resident.path is None else resident.path.with_suffix(f".{name}.index")
+
+    def after_search(
+        self, resident: Resident, snapshot: Snapshot, column: Column, indexes: tuple[Index, ...]
+    ) -> None:
+        """Asks the worker for what has become due. Costs a microsecond when nothing has."""
+        if _merge_due(snapshot):
+            self._ask(resident, "merge", self._merge)
+            return
+        base = snapshot.base
+        unsaved = (
+            len(base) >= SAVED_ROWS and not base.mapped and ("saved", base.digest) not in resident.refused
+        )
+        if unsaved and resident.path is not None:
+            self._ask(resident, "save", self._save)
+        if len(base) < FLAT_ROWS or column.index == "none":
+            return
+        if base.matrix.shape[1] % 2 == 0:
+            self._want(resident, base, FAST_SCAN, FAST_SCAN, {})
+        for index in indexes:
+            if index.version == resident.version.id and index.method not in (None, "flat"):
+                self._want(resident, base, index.id, str(index.method), index.parameters)
+
+    def _want(self, resident: Resident, base: Base, name: str, kind: str, parameters: dict[str, int]) -> None:
+        held = resident.structures.get(name)
+        if (held is not None and held.digest == base.digest) or (name, base.digest) in resident.refused:
+            return
+        self._ask(resident, name, lambda r, p: self._build(r, name, kind, parameters, p))
+
+    def _ask(self, resident: Resident, what: str, work: Callable[[Resident, Progress], None]) -> None:
+        if what in resident.busy:
+            return
+        resident.busy.add(what)
+
+        def job(stop: threading.Event) -> None:
+            def progress(done: int, total: int) -> None:
+                if stop.is_set():
+                    raise Stopped
+
+            try:
+                work(resident, progress)
+            except (Stopped, OSError, MemoryError):
+                # Searches stay right without it, and it becomes due again.
+                pass
+            finally:
+                resident.busy.discard(what)
+
+        self._registry.background.submit(job)
+
+    def _save(self, resident: Resident, progress: Progress) -> None:
+        snapshot = resident.snapshot
+        if snapshot is not None:
+            self._save_base(resident, snapshot.base)
+
+    def _save_base(self, resident: Resident, base: Base) -> None:
+        """Files are a convenience: a full or read-only disk only costs time at the next start."""
+        if resident.path is None or len(base) < SAVED_ROWS:
+            return
+        resident.refused.add(("saved", base.digest))
+        with contextlib.suppress(OSError):
+            resident.path.parent.mkdir(parents=True, exist_ok=True)
+            save_base(base, resident.path, resident.key.identity)
+
+    def _merge(self, resident: Resident, progress: Progress) -> None:
+        self.merge_now(resident, progress)
+
+    def merge_now(self, resident: Resident, progress: Progress) -> None:
+        """One sorted base of all live rows, with every structure built anew before it is put in place."""
+        snapshot, absent = resident.absent_now()
+        if snapshot is None:
+            return
+        merged = merge(snapshot, absent)
+        structures: dict[str, Structure] = {}
+        if len(merged.base) >= FLAT_ROWS:
+            for name, old in list(resident.structures.items()):
+                made = self.measured(resident, merged.base, old.index.kind, dict(old.parameters), progress)
+                if made is not None:
+                    structures[name] = made
+        if not resident.rebase(merged, structures):
+            return
+        resident.refused = {r for r in resident.refused if r[1] == merged.base.digest}
+        if not self._registry.grant(resident, resident.nbytes):
+            resident.structures = {}
+        self._registry.settle(resident)
+        self._save_base(resident, merged.base)
+        for name, structure in structures.items():
+            self._save_structure(resident, name, structure)
+
+    def _build(
+        self, resident: Resident, name: str, kind: str, parameters: dict[str, int], progress: Progress
+    ) -> None:
+        snapshot = resident.snapshot
+        if snapshot is not None:
+            self.build_now(resident, snapshot, name, kind, parameters, progress)
+
+    def build_now(
+        self,
+        resident: Resident,
+        snapshot: Snapshot,
+        name: str,
+        kind: str,
+        parameters: dict[str, int],
+        progress: Progress,
+    ) -> Structure | None:
+        """The structure, from its file or built; None when it is not good enough to serve."""
+        base = snapshot.base
+        made = self._loaded(resident, name, base, kind, parameters)
+        fresh = made is None
+        if made is None:
+            made = self.measured(resident, base, kind, parameters, progress)
+        if made is None or not self._registry.grant(resident, resident.nbytes + made.index.nbytes):
+            resident.refused.add((name, base.digest))
+            return None
+        now = resident.snapshot
+        if now is not None and now.base.digest == base.digest:
+            resident.structures = {**resident.structures, name: made}
+        self._registry.settle(resident)
+        if fresh:
+            self._save_structure(resident, name, made)
+        return made
+
+    def measured(
+        self, resident: Resident, base: Base, kind: str, parameters: dict[str, int], progress: Progress
+    ) -> Structure | None:
+        """Built over the base and measured; None for a fast scan that does not find enough."""
+        version = resident.version
+        library = self._registry.library
+        scale = base.scale if version.metric == "cosine" else None
+        index = library.build(kind, base.matrix, scale, version.metric, parameters, base.digest, progress)
+        found = tune(base, version.metric, library, index)
+        if kind == FAST_SCAN and min(found.recall, found.filtered) < SHOULD_FIND:
+            return None
+        index.notes.update(
+            recall=found.recall, filtered=found.filtered, candidates=found.candidates, effort=found.effort
+        )
+        return Structure(
+            index, base.digest, found.recall, found.filtered, found.candidates, found.effort, parameters
+        )
+
+    def _loaded(
+        self, resident: Resident, name: str, base: Base, kind: str, parameters: dict[str, int]
+    ) -> Structure | None:
+        path = self.structure_path(resident, name)
+        index = None if path is None else self._registry.library.load(str(path), base.digest)
+        if index is None or index.kind != kind or not {"recall", "candidates"} <= index.notes.keys():
+            return None
+        notes = index.notes
+        return Structure(
+            index,
+            base.digest,
+            notes["recall"],
+            notes["filtered"],
+            notes["candidates"],
+            notes["effort"],
+            parameters,
+        )
+
+    def _save_structure(self, resident: Resident, name: str, structure: Structure) -> None:
+        path = self.structure_path(resident, name)
+        if path is not None and structure.index.size >= SAVED_ROWS:
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                structure.index.save(str(path))
+
+
+def _merge_due(snapshot: Snapshot) -> bool:
+    size, base = snapshot.size, len(snapshot.base)
+    if snapshot.delta.length > max(MERGE_ROWS, MERGE_SHARE * base):
+        return True
+    return size > MERGE_ROWS and snapshot.dead > DEAD_SHARE * size
