@@ -100,7 +100,7 @@ def test_no_condition_changes_nothing() -> None:
 def test_what_is_no_condition_is_explained() -> None:
     with pytest.raises(InvalidFilter, match=r't\["count"\]'):
         t.where(t.count == 3)
-    with pytest.raises(InvalidFilter, match="t.language == True"):
+    with pytest.raises(InvalidFilter, match=r"t\.language == True"):
         t.where(t.language)
     with pytest.raises(InvalidFilter, match="a int is not a filter"):
         t.where(5)
@@ -123,11 +123,11 @@ def test_columns_are_attributes_and_items() -> None:
 
 def test_a_misspelt_column_says_what_exists() -> None:
     with pytest.raises(UnknownColumn, match="did you mean 'language'"):
-        t.langage
+        t.langage  # noqa: B018
     with pytest.raises(UnknownColumn, match="known columns: count, emb0"):
         t["zzz"]
     with pytest.raises(UnknownColumn, match="did you mean 'order_by'"):
-        t.order_bye
+        t.order_bye  # noqa: B018
     assert not hasattr(t, "langage")
     assert hasattr(t, "language")
     assert getattr(t, "_repr_mimebundle_", None) is None

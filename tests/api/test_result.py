@@ -86,7 +86,7 @@ def test_a_row_is_read_by_name_and_by_attribute() -> None:
 def test_a_misspelt_name_of_a_row_says_what_there_is() -> None:
     row = Row({"quality_score": 3})
     with pytest.raises(UnknownColumn, match="did you mean 'quality_score'"):
-        row.quality_scor
+        row.quality_scor  # noqa: B018
     with pytest.raises(KeyError):
         row["quality_scor"]
     assert not hasattr(row, "quality_scor")
