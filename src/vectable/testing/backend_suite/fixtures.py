@@ -13,7 +13,6 @@ from vectable.testing.backend_suite.subject import Subject
 from vectable.testing.samples import every_type_table, vector_column
 
 PROPERTY = settings(
-    max_examples=40,
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,
