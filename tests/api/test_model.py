@@ -30,7 +30,7 @@ def test_searching_by_meaning(tmp_path: Path) -> None:
         assert filled.states["ready"] == 4
         for question, expected in (
             ("react hooks", "hooks"),
-            ("how long does a reference live?", "borrow"),
+            ("lifetimes of references", "borrow"),
             ("how do I make a loaf?", "bread"),
         ):
             hits = table.similar(question).limit(4).collect()
