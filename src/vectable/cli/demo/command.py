@@ -1,0 +1,111 @@
+"""`vectable demo`."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vectable.cli.options import DEFAULT_DATABASE, db_option, json_option, open_database, run
+from vectable.cli.output import heading, times, write, write_columns, write_json
+from vectable.cli.report import note
+
+if TYPE_CHECKING:
+    from vectable.cli.demo.build import Built
+    from vectable.handles import AsyncDatabase, AsyncTable, Result
+
+
+@click.command(
+    "demo",
+    epilog="""\b
+Examples:
+  vectable demo
+  vectable demo --db ./vectable-demo
+
+\b
+The first run embeds about 10,000 texts: one to three minutes on two cores. It may be interrupted:
+the next run goes on. Run again, it embeds nothing and takes seconds.""",
+)
+@click.option("--limit-rows", type=click.IntRange(1), hidden=True, help="Only so many rows, spread evenly.")
+@db_option
+@json_option
+def demo_command(limit_rows: int | None, db: str, as_json: bool) -> None:
+    """Build the table code_layouts from the documentation of this Python's standard library, embed it, and
+    ask it questions. Needs no network."""
+    try:
+        run(_demo(db, limit_rows, as_json))
+    except KeyboardInterrupt:
+        if not as_json:
+            note("\nWhat is embedded stays. The same command goes on where this one stopped.")
+        raise
+
+
+async def _demo(db: str, limit: int | None, as_json: bool) -> None:
+    from vectable.cli.demo.ask import QUESTIONS, ask
+    from vectable.cli.demo.build import build
+    from vectable.cli.demo.documentation import QUALITY_RULE
+
+    say: Callable[[str], None] = (lambda _: None) if as_json else write
+    if not as_json:
+        heading(f"The documentation of Python {platform.python_version()}, searched by meaning")
+    async with await open_database(db) as database:
+        table, built = await build(database, limit, say)
+        await _warm(database, table)
+        say(f"\n{QUALITY_RULE}")
+        asked = []
+        for question in QUESTIONS:
+            found = await ask(table, question)
+            if not as_json:
+                _show(question.text, question.where, found)
+            asked.append({"question": question.text, "where": question.where, **_data(found)})
+    if as_json:
+        write_json({**dataclasses.asdict(built), "db": db, "table": "code_layouts", "questions": asked})
+    else:
+        _next(db, built)
+
+
+async def _warm(database: AsyncDatabase, table: AsyncTable) -> None:
+    """Loads the model and the vectors, so that the times shown are those of every further question."""
+    from vectable.cli.demo.ask import Question, ask
+
+    await database.engine.embedder.preload(table.definition.vector_columns[0].embedding.model)  # type: ignore[union-attr]
+    await ask(table, Question("warm up"))
+
+
+def _show(text: str, where: str | None, found: Result) -> None:
+    from vectable.cli.demo.ask import columns
+
+    heading(f"\n“{text}”{f'   where {where}' if where else ''}")
+    if len(found):
+        write_columns(columns(found))
+    write(f"{len(found)} hits: {times(found.plan)}")
+
+
+def _data(found: Result) -> dict[str, Any]:
+    from vectable.cli.search import as_data
+
+    return as_data(found, explain=False)
+
+
+def _next(db: str, built: Built) -> None:
+    option = "" if db == DEFAULT_DATABASE else f" --db {db}"
+    heading("\nTry next")
+    write(
+        f"""\
+  vectable search code_layouts "compress a file" --where "quality_score >= 5" --explain{option}
+  vectable describe code_layouts{option}
+
+  vectable serve{option}      and, in another terminal:
+  curl http://127.0.0.1:3000/api/v1/tables/code_layouts/search/similarity \\
+    -H 'content-type: application/json' \\
+    -d '{{"query": "compress a file", "column": "teaches_embedding", "limit": 3, "select": ["title"]}}'
+
+  python -c '
+  import vectable
+  t = vectable.connect("{db}").table("code_layouts")
+  good = t.where(t.quality_score >= 7)
+  print(good.similar("compress a file").select("title", "kind").limit(5).collect())'"""
+    )

@@ -1,0 +1,1 @@
+"""`vectable import`: column types from a file, then its rows, with progress."""

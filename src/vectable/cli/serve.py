@@ -1,0 +1,88 @@
+"""`vectable serve`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from vectable.cli.options import db_option, json_option
+from vectable.cli.output import write, write_json
+from vectable.cli.report import note
+
+
+@click.command(
+    "serve",
+    epilog="""\b
+Examples:
+  vectable serve
+  vectable serve --db ./vectable-demo --port 8080
+  curl http://127.0.0.1:3000/api/v1/tables
+  curl http://127.0.0.1:3000/api/v1/tables/code_layouts/search/similarity \\
+      -H 'content-type: application/json' \\
+      -d '{"query": "parse dates", "column": "teaches_embedding", "limit": 3}'
+
+\b
+Every setting can be given as VECTABLE_NAME in the environment, too: VECTABLE_PORT=8080.""",
+)
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port; 0 takes a free one.  [default: 3000]")
+@click.option(
+    "--insecure",
+    is_flag=True,
+    default=None,
+    help="Listen on addresses other machines can reach, though nobody is asked for a key.",
+)
+@click.option(
+    "--text-model", metavar="MODEL", help="The model where none is named.  [default: all-MiniLM-L6-v2]"
+)
+@click.option("--cache-max-size", type=click.IntRange(0), help="Vectors cached in memory.  [default: 10000]")
+@click.option("--cache-ttl-ms", type=click.IntRange(0), help="How long they stay.  [default: one hour]")
+@click.option(
+    "--persistent-cache-bytes", type=click.IntRange(0), help="Cached vectors on disk.  [default: 4 GiB]"
+)
+@click.option("--inline-cells", type=click.IntRange(0), help="Cells embedded within a write.  [default: 100]")
+@click.option("--embed-batch-tokens", type=click.IntRange(1), help="Tokens in one batch.  [default: 1024]")
+@click.option(
+    "--resident-bytes", type=click.IntRange(0), help="Memory for resident indexes.  [default: 1 GiB]"
+)
+@click.option("--search-threads", type=click.IntRange(1), help="Searches at once.  [default: 2]")
+@click.option(
+    "--synchronous",
+    type=click.Choice(["full", "normal"]),
+    help="full: no power cut loses an acknowledged write; normal is faster.  [default: full]",
+)
+@click.option("--busy-timeout-ms", type=click.IntRange(0), help="Wait for another writer.  [default: 30000]")
+@click.option("--request-timeout-ms", type=click.IntRange(1), help="Longest request.  [default: 30000]")
+@click.option(
+    "--cache-dir", metavar="DIRECTORY", help="Where derived model files go.  [default: ~/.cache/vectable]"
+)
+@click.option(
+    "--fake-embeddings",
+    is_flag=True,
+    default=None,
+    help="Hashes in place of every model: for tests, no meaning.",
+)
+@db_option
+@json_option
+def serve_command(db: str, as_json: bool, **given: Any) -> None:
+    """Serve a database over HTTP until interrupted. Only this machine can reach it, unless told otherwise.
+
+    With --json, one line says where it listens."""
+    import logging
+
+    from vectable.config import Settings
+    from vectable.server.run import serve
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    settings = Settings.from_environment(db=db, **given)
+
+    def ready(url: str) -> None:
+        if as_json:
+            write_json({"url": url, "db": db, "docs": f"{url}/docs"})
+        else:
+            write(f"Vectable serves {db} at {url}")
+            write(f"  tables   {url}/api/v1/tables\n  docs     {url}/docs\n  health   {url}/health")
+            note("Ctrl-C stops it.")
+
+    serve(settings, ready=ready)
