@@ -78,6 +78,17 @@ def test_numbers_at_the_edges(operator: Any, literal: Any) -> None:
                 assert matches(bind(clause, TABLE), {name: value}) is matches(clause, {name: value})
 
 
+@pytest.mark.parametrize("low", NUMBERS)
+def test_ranges_at_the_edges(low: Any) -> None:
+    for high in NUMBERS:
+        for name, kind in (("stars", int), ("score", float)):
+            clause = Clause(column=name, operator="between", value=(low, high))
+            fitted = bind(clause, TABLE)
+            for value in NUMBERS:
+                if type(value) is kind and not (kind is int and not -(2**63) <= value < 2**63):
+                    assert matches(fitted, {name: value}) is matches(clause, {name: value})
+
+
 NEVER_NULL = t("stars").is_not_null()
 
 

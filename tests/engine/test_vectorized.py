@@ -91,11 +91,23 @@ def test_older_columns_stay_as_they_were(first: list[Any], more: list[Any]) -> N
         left = old.extended(more)
         right = old.extended([7, None])
         further = left.extended([8])
+        beside = left.extended([9])
         assert old.values() == first
         assert left.values() == first + more
         assert right.values() == [*first, 7, None]
         assert further.values() == [*first, *more, 8]
+        assert beside.values() == [*first, *more, 9]
         assert passing(t("a").is_null(), a=left) == [i for i, v in enumerate(first + more) if v is None]
+
+
+@pytest.mark.parametrize("type_", ["int", "string"])
+def test_two_columns_may_grow_from_one(type_: str) -> None:
+    cast = int if type_ == "int" else str
+    start = column([cast(i) for i in range(10)], type_).extended([cast(10)])
+    left, right = start.extended([cast(11), None]), start.extended([cast(12)])
+    assert left.values() == [*map(cast, range(12)), None]
+    assert right.values() == [*map(cast, range(11)), cast(12)]
+    assert start.values() == [*map(cast, range(11))]
 
 
 def test_growing_shares_memory_and_moves_rarely() -> None:
