@@ -49,9 +49,18 @@ def main() -> int:
 def _markdown(everything: dict[str, list[Figure]]) -> str:
     lines = [f"Measured on: {machine()}", ""]
     for name, figures in everything.items():
-        lines += [f"### {name}: {SUITES[name]}", "", "| figure | measured | target | met | note |", "|---|---|---|---|---|"]
+        lines += [
+            f"### {name}: {SUITES[name]}",
+            "",
+            "| figure | measured | target | met | note |",
+            "|---|---|---|---|---|",
+        ]
         for f in figures:
-            target = "" if f.target is None else f"{f.target[0].replace('<=', '≤').replace('>=', '≥')} {f.target[1]:g} {f.unit}"
+            target = (
+                ""
+                if f.target is None
+                else f"{f.target[0].replace('<=', '≤').replace('>=', '≥')} {f.target[1]:g} {f.unit}"
+            )
             met = {True: "yes", False: "**no**", None: ""}[f.met]
             lines.append(f"| {f.name} | {f.value:.4g} {f.unit} | {target} | {met} | {f.note} |")
         lines.append("")

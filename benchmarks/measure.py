@@ -36,9 +36,7 @@ class Figure:
         return self.value <= bound if relation == "<=" else self.value >= bound
 
 
-def alternately(
-    calls: Sequence[Callable[[int], Any]], rounds: int, warm: int = 5
-) -> list[list[float]]:
+def alternately(calls: Sequence[Callable[[int], Any]], rounds: int, warm: int = 5) -> list[list[float]]:
     """Milliseconds of each call, `rounds` times in turn, each told the round's number; `warm` rounds before
     are not counted."""
     times: list[list[float]] = [[] for _ in calls]

@@ -22,8 +22,8 @@ def vectors(rows: int) -> tuple[Matrix, Matrix]:
 
 
 def fill(database: Database, name: str, matrix: Matrix) -> Table:
-    """A table of `len(matrix)` rows with given vectors; `tenth` and `hundredth` tell every tenth and hundredth
-    row from the others."""
+    """A table of `len(matrix)` rows with given vectors; `tenth` and `hundredth` tell every tenth and
+    hundredth row from the others."""
     columns: dict[str, Any] = {
         "title": "string",
         "stars": "int",
@@ -51,7 +51,9 @@ def fill(database: Database, name: str, matrix: Matrix) -> Table:
     return table
 
 
-def truth(matrix: Matrix, queries: Matrix, k: int, keep: np.ndarray[Any, Any] | None = None) -> list[set[int]]:
+def truth(
+    matrix: Matrix, queries: Matrix, k: int, keep: np.ndarray[Any, Any] | None = None
+) -> list[set[int]]:
     """Positions of the k nearest by cosine, for each query, among the rows kept."""
     positions = np.arange(len(matrix)) if keep is None else np.flatnonzero(keep)
     scores = queries @ matrix[positions].T
