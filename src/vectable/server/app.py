@@ -19,7 +19,7 @@ from vectable.server.openapi import describe_application
 from vectable.server.problems import describe_invalid, http_response, response_of
 from vectable.server.repeats import Repeats
 from vectable.server.routes import columns, embeddings, health, indexes, jobs, rows, search, tables
-from vectable.server.routing import passage_of
+from vectable.server.routing import Route, passage_of
 
 if TYPE_CHECKING:
     from vectable.database import Database
@@ -83,12 +83,21 @@ async def _refused(request: Request, error: Exception) -> Response:
         raise error
     request_id = passage_of(request).request_id
     path = request.scope["path"][:200]
-    headers = error.headers
+    headers = dict(error.headers or {})
     if error.status_code == 404:
         detail, hint = f"there is nothing at {path!r}", "see / for what there is"
     elif error.status_code == 405:
-        allowed = (headers or {}).get("Allow", "")
-        detail, hint = f"{request.method} is not offered at {path!r}", f"offered: {allowed}"
+        headers["Allow"] = _allowed(request)
+        detail, hint = f"{request.method} is not offered at {path!r}", f"offered: {headers['Allow']}"
     else:
         detail, hint = str(error.detail), None
     return http_response(error.status_code, detail, request_id, headers, hint)
+
+
+def _allowed(request: Request) -> str:
+    """Every method offered at the request's path: the framework names only those of the first route there."""
+    methods: set[str] = set()
+    for route in request.app.router.routes:
+        if isinstance(route, Route) and route.path_regex.match(request.scope["path"]):
+            methods |= route.methods
+    return ", ".join(sorted(methods))

@@ -208,10 +208,11 @@ def _path(location: Sequence[Any]) -> str:
 
 
 def every_error(kind: type[VectableError] = VectableError) -> Iterator[type[VectableError]]:
-    """Every class of the tree, parents before children."""
+    """Every class of our tree, parents before children."""
     yield kind
     for child in kind.__subclasses__():
-        yield from every_error(child)
+        if child.__module__.startswith("vectable."):
+            yield from every_error(child)
 
 
 _HEAD = """# Errors
