@@ -148,7 +148,7 @@ def _random_weights(config: Mapping[str, Any], prefix: str, seed: int) -> dict[s
 
 
 def write_tokenizer(path: Path) -> None:
-    """A WordPiece tokenizer of WORDS that, like the packaged one, pads, and truncates at a limit of its own."""
+    """A WordPiece tokenizer of WORDS that, like the packaged one, pads and truncates as it likes."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
