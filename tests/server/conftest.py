@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
+import httpx
 import pytest
 
 from tests.server.live import Live, live_server
@@ -31,8 +31,8 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def api(live: Live) -> Iterator[Any]:
+def api(live: Live) -> httpx.Client:
     """The server with no tables in it."""
     for table in live.client.get("/api/v1/tables", params={"limit": 10_000}).json()["tables"]:
         live.client.delete(f"/api/v1/tables/{table['namespace']}.{table['name']}")
-    yield live.client
+    return live.client

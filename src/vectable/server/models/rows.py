@@ -77,7 +77,7 @@ class SearchRequest(Body):
 
     query: Sought
     column: str
-    limit: int = Field(default=10, ge=1, le=10_000)
+    limit: int = Field(default=10, ge=0, le=10_000)
     threshold: float | None = Field(default=None, allow_inf_nan=False)
     filters: Filter | None = None
     include_score: bool = False
