@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from vectable.drivers.sqlite.connections import check_library, connect, use_wal
+from vectable.drivers.sqlite.connections import check_library, connect, sync, use_wal
 from vectable.drivers.sqlite.failures import Translated
 from vectable.drivers.sqlite.migrations import version_of
 from vectable.errors import (
@@ -63,15 +63,7 @@ def _copy(source: sqlite3.Connection, target: Path, progress: Progress | None) -
         copy.execute("PRAGMA synchronous = OFF")
         source.backup(copy, pages=_PAGES_PER_STEP, progress=report)
         copy.execute("PRAGMA journal_mode = DELETE").fetchall()
-    _sync(target)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(target)
 
 
 @contextmanager
@@ -85,7 +77,7 @@ def _replacing(file: Path) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, file)
-        _sync(file.parent)
+        sync(file.parent)
     finally:
         for suffix in ("", "-journal", "-wal", "-shm"):
             Path(f"{partial}{suffix}").unlink(missing_ok=True)
@@ -114,6 +106,7 @@ def restore(
         raise InvalidInput(f"there is no directory {home.parent}", hint="create it first")
     try:
         home.mkdir(exist_ok=True)
+        sync(home.parent)
     except OSError as error:
         raise ReadOnlyDatabase(f"{home} may not be written: {error.strerror}") from error
     _restore(backup_file, database, in_place=database.exists() and state != "damaged")
@@ -217,4 +210,4 @@ def _replace_file(staged: Path, database: Path) -> None:
     for suffix in ("-wal", "-shm"):
         Path(f"{database}{suffix}").unlink(missing_ok=True)
     os.replace(staged, database)
-    _sync(database.parent)
+    sync(database.parent)

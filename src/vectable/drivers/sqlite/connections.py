@@ -32,6 +32,15 @@ def check_library() -> None:
         )
 
 
+def sync(path: Path) -> None:
+    """Makes a file's content, or a directory's list of names, survive a power cut. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def connect(
     file: Path, mode: Mode, *, busy_timeout_s: float, synchronous: Synchronous = "full", create: bool = False
 ) -> sqlite3.Connection:

@@ -21,6 +21,7 @@ from vectable.drivers.sqlite.connections import (
     Synchronous,
     check_library,
     connect,
+    sync,
     use_wal,
 )
 from vectable.drivers.sqlite.failures import Translated
@@ -110,7 +111,9 @@ class SqliteDriver:
         if not directory.parent.is_dir():
             raise InvalidInput(f"there is no directory {directory.parent}", hint="create it first")
         try:
-            directory.mkdir(exist_ok=True)
+            if not directory.exists():
+                directory.mkdir(exist_ok=True)
+                sync(directory.parent)
             (directory / INDEX_DIRECTORY).mkdir(exist_ok=True)
         except OSError as error:
             if not self.file.exists():
