@@ -1,0 +1,54 @@
+"""Writes the parts of the documentation that are made from the code. `--check` only says whether they are fresh."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated: {} -->"
+
+
+def file_map() -> str:
+    """Every module with the first sentence of its docstring, folder by folder."""
+    package = ROOT / "src" / "vectable"
+    lines: list[str] = []
+    for folder in [package, *sorted(p for p in package.rglob("*") if p.is_dir() and p.name != "__pycache__")]:
+        files = sorted(folder.glob("*.py"))
+        if not files:
+            continue
+        name = folder.relative_to(package)
+        lines += ["", f"**`{'vectable' if folder == package else name.as_posix()}/`**", ""]
+        lines += [f"- `{file.name}`: {first_sentence(file)}" for file in files if first_sentence(file)]
+    return "\n".join(lines).strip()
+
+
+def first_sentence(file: Path) -> str:
+    """The first paragraph of a module's docstring up to its first full stop, on one line."""
+    text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    paragraph = " ".join(text.split("\n\n")[0].split())
+    end = paragraph.find(". ")
+    return paragraph if end < 0 else paragraph[: end + 1]
+
+
+def rendered(text: str, name: str, content: str) -> str:
+    """`text` with the part between the markers of `name` replaced."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, rest = text.split(begin, 1)
+    return f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end, 1)[1]}"
+
+
+def main() -> int:
+    """Writes, or with `--check` compares; 1 when something is stale."""
+    file = ROOT / "ARCHITECTURE.md"
+    old = file.read_text(encoding="utf-8")
+    new = rendered(old, "file map", file_map())
+    if "--check" in sys.argv:
+        return int(old != new)
+    file.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,136 @@
+"""The documentation is true: its snippets run, its file map is fresh, its links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from docs.generate import file_map, rendered
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+
+PROGRAM = str(Path(sys.executable).with_name("vectable"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The page's code blocks in that language."""
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def run(script: str, directory: Path) -> str:
+    environment = {**os.environ, "VECTABLE_FAKE_EMBEDDINGS": "0", "PYTHONWARNINGS": "error::UserWarning"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_guide_runs_in_order(tmp_path: Path) -> None:
+    shown = run("\n".join(blocks(ROOT / "docs" / "python.md", "python")), tmp_path)
+    assert "path" in shown
+    assert "hnsw" in shown
+
+
+def test_the_readme_example_finds_what_it_shows(tmp_path: Path) -> None:
+    [snippet] = blocks(ROOT / "README.md", "python")
+    assert len([line for line in snippet.splitlines() if line.strip()]) == 5, "a five-line example"
+    shown = run(snippet, tmp_path)
+    assert "State in React with hooks" in shown
+    assert "Cooking pasta" not in shown
+
+
+def test_the_readme_serves_and_answers_curl(tmp_path: Path) -> None:
+    run(blocks(ROOT / "README.md", "python")[0], tmp_path)
+    serve, curl = (b for b in blocks(ROOT / "README.md", "sh") if "serve" in b or "curl" in b)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    program = [PROGRAM, *shlex.split(serve, comments=True)[1:]]
+    server = subprocess.Popen([*program, "--port", str(port)], cwd=tmp_path, stdout=subprocess.PIPE)
+    try:
+        _wait_for(port)
+        answer = subprocess.run(
+            shlex.split(curl.replace("\\\n", " ").replace(":3000", f":{port}")),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found = json.loads(answer.stdout)
+        assert [hit["data"]["title"] for hit in found["results"]] == ["State in React with hooks"]
+        assert found["results"][0]["score"] > 0.1
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) in (0, -signal.SIGTERM)
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    pytest.fail("the server did not start")
+
+
+def test_every_command_in_the_documentation_exists() -> None:
+    used = {
+        command
+        for page in PAGES
+        for block in blocks(page, "sh")
+        for command in re.findall(r"^vectable (\w+)", block, re.MULTILINE)
+    }
+    shown = subprocess.run([PROGRAM, "--help"], capture_output=True, text=True, check=True).stdout
+    assert used <= set(re.findall(r"^  (\w+)  ", shown, re.MULTILINE))
+    assert used, "the pages show commands"
+
+
+def test_the_file_map_is_fresh() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert text == rendered(text, "file map", file_map()), "run: python docs/generate.py"
+
+
+def test_every_path_named_in_the_architecture_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("## File map")[0]
+    package = ROOT / "src" / "vectable"
+    named = set(re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?|[a-z_]+\.py)`", text))
+    homes = [
+        package,
+        package / "core",
+        package / "engine",
+        package / "server",
+        package / "engine" / "search",
+        ROOT,
+    ]
+    inner = [package / "engine", package / "core" / "predicate"]
+    for name in sorted(named):
+        assert any((home / name).exists() for home in [*homes, *inner]), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http:", "https:")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
