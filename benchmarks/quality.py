@@ -18,8 +18,8 @@ CLOSE = 0.002
 
 
 def datasets() -> Path:
-    """Where the collections are: VECTABLE_DATASETS, else shared/datasets beside the project."""
-    given = os.environ.get("VECTABLE_DATASETS")
+    """Where the collections are: DATASETS, else shared/datasets beside the project."""
+    given = os.environ.get("DATASETS")
     return Path(given) if given else Path(__file__).parents[2] / "shared" / "datasets"
 
 

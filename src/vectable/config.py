@@ -51,6 +51,8 @@ class Settings:
     busy_timeout_ms: int = 30_000
     request_timeout_ms: int = 30_000
     cache_dir: str = ""
+    model_paths: bool = True
+    """Whether a model may be named by a local path. The server turns this off: names come from others."""
     fake_embeddings: bool = False
 
     @classmethod

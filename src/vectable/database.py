@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
+from vectable import providers
 from vectable.config import Settings
 from vectable.core.context import LOCAL
 from vectable.core.predicate import TRUE
@@ -43,7 +44,7 @@ class Database:
         self.leases = Leases(self.state)
         self.jobs = Jobs(self.state, self.leases)
         self.catalog = Catalog(self.state, self.backend)
-        self.embedder = Embedder(settings, self.cache)
+        self.embedder = Embedder(providers, settings, self.cache)
         self.refresher = Refresher(
             self.backend, self.catalog, self.embedder, self.jobs, self.leases, settings.inline_cells
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -247,6 +248,24 @@ class EmbeddingProvider(Protocol):
         (1e-5). Raises ProviderError, Unsupported (modality)."""
 
     async def close(self) -> None: ...
+
+
+class ModelLibrary(Protocol):
+    """Models by name."""
+
+    def resolve(self, name: str, *, allow_paths: bool = False, fake: bool | None = None) -> ModelCard:
+        """What is known of a model, without loading it. Raises InvalidInput, ModelNotFound, ModelUnavailable."""
+
+    def known_models(self) -> list[ModelCard]: ...
+    def load(
+        self,
+        name: str,
+        *,
+        cache_dir: str | Path | None = None,
+        allow_paths: bool = False,
+        fake: bool | None = None,
+    ) -> EmbeddingProvider:
+        """The model, ready to embed. Slow: call it on a worker thread. Raises as `resolve`, and Unsupported."""
 
 
 class VectorIndex(Protocol):

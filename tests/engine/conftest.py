@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vectable import providers
 from vectable.config import Settings
 from vectable.core.context import LOCAL
 from vectable.core.vectors import Matrix
@@ -86,8 +87,8 @@ class Engine:
         self.leases = Leases(state)
         self.jobs = Jobs(state, self.leases)
         self.catalog = Catalog(state, backend)
-        self.embedder = Embedder(self.settings, self.storage.cache)
-        self.embedder.models._loaded[self.settings.text_model] = self.provider
+        self.embedder = Embedder(providers, self.settings, self.storage.cache)
+        self.embedder.models.add(self.settings.text_model, self.provider)
         self.refresher = Refresher(
             backend, self.catalog, self.embedder, self.jobs, self.leases, self.settings.inline_cells
         )

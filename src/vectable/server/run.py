@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -19,6 +23,7 @@ from vectable.server.limits import Limits
 log = logging.getLogger("vectable.server")
 _BACKLOG = 2_048
 _GRACE_S = 10
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Ready = Callable[[str], None]
 """Called with the server's URL once it answers."""
 
@@ -65,7 +70,25 @@ def listen(host: str, port: int) -> socket.socket:
         raise InvalidInput(f"{host!r} is not an address of this machine") from None
 
 
+class _Server(uvicorn.Server):
+    """Stops on SIGINT and SIGTERM and lets the caller go on: uvicorn's own raises the signal again when it has
+    stopped, which would end the process before the database is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 async def _serve(settings: Settings, listener: socket.socket, ready: Ready | None) -> None:
+    settings = dataclasses.replace(settings, model_paths=False)
     async with await Database.open(settings=settings) as database:
         app = create_app(database, settings, Limits.from_environment())
         config = uvicorn.Config(
@@ -77,7 +100,7 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Ready | Non
             timeout_graceful_shutdown=_GRACE_S,
             backlog=_BACKLOG,
         )
-        server = uvicorn.Server(config)
+        server = _Server(config)
         if ready is not None:
             ready(url_of(listener))
         await server.serve(sockets=[listener])

@@ -17,7 +17,7 @@ from vectable.engine.embed.batches import token_batches
 from vectable.engine.embed.models import Models
 from vectable.engine.embed.tiers import CacheTiers
 from vectable.errors import InvalidInput, ProviderError, Unsupported, VectableError
-from vectable.interfaces import EmbeddingProvider, Item, ModelCard, Purpose, VectorCache
+from vectable.interfaces import EmbeddingProvider, Item, ModelCard, ModelLibrary, Purpose, VectorCache
 
 Step = Callable[[int], None]
 """Told how many more items are done."""
@@ -55,8 +55,8 @@ class _Work:
 class Embedder:
     """Belongs to one event loop. Equal contents asked for at the same time are computed once."""
 
-    def __init__(self, settings: Settings, cache: VectorCache, *, allow_paths: bool = True) -> None:
-        self.models = Models(settings, allow_paths=allow_paths)
+    def __init__(self, library: ModelLibrary, settings: Settings, cache: VectorCache) -> None:
+        self.models = Models(library, settings)
         self._tiers = CacheTiers(
             cache, settings.cache_max_size, settings.cache_ttl_ms, settings.persistent_cache_bytes
         )

@@ -3,84 +3,88 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import dataclasses
 import time
 
-from vectable import providers
 from vectable.config import Settings
-from vectable.interfaces import EmbeddingProvider, ModelCard
+from vectable.errors import ModelNotFound
+from vectable.interfaces import EmbeddingProvider, ModelCard, ModelLibrary
 
 
 class Models:
-    """Loaded providers by canonical model id."""
+    """Loaded providers, by the names they were asked for and by their canonical ids."""
 
-    def __init__(self, settings: Settings, *, allow_paths: bool) -> None:
+    def __init__(self, library: ModelLibrary, settings: Settings) -> None:
+        self._library = library
         self._settings = settings
-        self._allow_paths = allow_paths
-        self._loaded: dict[str, EmbeddingProvider] = {}
+        self._fake = True if settings.fake_embeddings else None
+        self._by_name: dict[str, EmbeddingProvider] = {}
+        self._by_id: dict[str, EmbeddingProvider] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        if settings.fake_embeddings:
-            os.environ["VECTABLE_FAKE_EMBEDDINGS"] = "1"
 
     @property
     def default(self) -> str:
         """The name of the default text model."""
         return self._settings.text_model
 
+    def add(self, name: str, provider: EmbeddingProvider) -> None:
+        """Makes a provider of one's own answer for `name`."""
+        self._by_name[name] = self._by_id[provider.model.id] = provider
+
     def card(self, model: str | None) -> ModelCard:
         """What is known of `model` (None: the default text model). Raises ModelNotFound."""
-        card = providers.resolve(model or self._settings.text_model, allow_paths=self._allow_paths)
-        return self._with_loaded(card)
+        provider = self._by_name.get(model or self.default)
+        return self._with_loaded(self._resolve(provider.model.id if provider else model or self.default))
+
+    def _resolve(self, name: str) -> ModelCard:
+        return self._library.resolve(name, allow_paths=self._settings.model_paths, fake=self._fake)
 
     def cards(self) -> list[ModelCard]:
         """Every well-known model, and every loaded one."""
-        known = {card.id: card for card in providers.known_models()}
-        for name in self._loaded:
-            known.setdefault(name, providers.resolve(name, allow_paths=self._allow_paths))
+        known = {card.id: card for card in self._library.known_models()}
+        for name in self._by_id:
+            if name not in known:
+                known[name] = self._resolve(name)
         return [self._with_loaded(card) for _, card in sorted(known.items())]
 
     def _with_loaded(self, card: ModelCard) -> ModelCard:
-        loaded = card.id in self._loaded
-        return ModelCard(
-            card.id,
-            card.dimensions,
-            card.max_tokens,
-            card.type,
-            card.cached,
-            loaded,
-            card.licence,
-            card.runtime,
-        )
+        return dataclasses.replace(card, loaded=card.id in self._by_id)
 
     async def provider(self, model: str | None) -> EmbeddingProvider:
         """The loaded model; the first call loads it (seconds). Raises ModelNotFound, ModelUnavailable."""
-        name = model or self._settings.text_model
-        if name in self._loaded:
-            return self._loaded[name]
-        card = self.card(name)
-        async with self._locks.setdefault(card.id, asyncio.Lock()):
-            if card.id not in self._loaded:
-                self._loaded[card.id] = await asyncio.to_thread(
-                    providers.load,
+        name = model or self.default
+        if name in self._by_name:
+            return self._by_name[name]
+        try:
+            canonical = self._resolve(name).id
+        except ModelNotFound:
+            canonical = name  # not known without asking the model hub, which loading does
+        async with self._locks.setdefault(canonical, asyncio.Lock()):
+            provider = self._by_id.get(canonical)
+            if provider is None:
+                provider = await asyncio.to_thread(
+                    self._library.load,
                     name,
                     cache_dir=self._settings.cache_directory / "models",
-                    allow_paths=self._allow_paths,
+                    allow_paths=self._settings.model_paths,
+                    fake=self._fake,
                 )
-        return self._loaded[card.id]
+            self.add(name, provider)
+        return provider
 
     async def preload(self, model: str | None) -> tuple[ModelCard, float]:
-        """Loads a model ahead of its first use; its card, and the milliseconds it took (0 when loaded)."""
-        loaded = self.card(model).loaded
+        """Loads a model ahead of its first use; its card, and the milliseconds it took."""
         started = time.perf_counter()
         await self.provider(model)
-        return self.card(model), 0.0 if loaded else (time.perf_counter() - started) * 1000
+        return self.card(model), (time.perf_counter() - started) * 1000
 
     def loaded_ids(self) -> list[str]:
         """Canonical ids of the models in memory."""
-        return sorted(self._loaded)
+        return sorted(self._by_id)
 
     async def close(self) -> None:
         """Releases every model."""
-        for provider in self._loaded.values():
+        for provider in self._by_id.values():
             await provider.close()
-        self._loaded.clear()
+        self._by_id.clear()
+        self._by_name.clear()
