@@ -71,8 +71,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Stops on SIGINT and SIGTERM and lets the caller go on: uvicorn's own raises the signal again when it has
-    stopped, which would end the process before the database is closed."""
+    """Stops on SIGINT and SIGTERM and lets the caller go on: uvicorn's own raises the signal again once it
+    has stopped, which would end the process before the database is closed."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,0 +1,107 @@
+"""Starting and stopping a server process."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from vectable.errors import AccessDenied, Conflict, InvalidInput
+from vectable.server.gate import is_loopback
+from vectable.server.run import check_address, listen
+
+SERVE = """
+import sys
+from vectable.config import Settings
+from vectable.server.run import serve
+serve(Settings.from_environment(db=sys.argv[1], port=0), ready=lambda url: print(url, flush=True))
+print("closed", flush=True)
+"""
+
+
+def start(directory: Path) -> tuple[subprocess.Popen[str], str]:
+    environment = {**os.environ, "VECTABLE_FAKE_EMBEDDINGS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(directory)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_stops_when_told_and_finishes_what_is_under_way(tmp_path: Path, sign: signal.Signals) -> None:
+    process, url = start(tmp_path / "db")
+    try:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            client.post("/api/v1/tables", json={"name": "t", "columns": {"n": "int"}})
+            answered: list[httpx.Response] = []
+
+            def slowly():
+                yield b'{"id": "a", "n": 1}\n'
+                process.send_signal(sign)
+                threading.Event().wait(0.5)
+                yield b'{"id": "b", "n": 2}\n'
+
+            headers = {"Content-Type": "application/x-ndjson"}
+            answered.append(client.post("/api/v1/tables/t/rows", content=slowly(), headers=headers))
+        assert answered[0].json()["inserted"] == 2
+        assert process.stdout is not None
+        assert process.stdout.read().strip() == "closed", "the database was closed, and serve returned"
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+    process, url = start(tmp_path / "db")
+    try:
+        assert httpx.get(f"{url}/api/v1/tables/t/rows/b").json() == {"id": "b", "n": 2}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_addresses_others_can_reach_are_refused() -> None:
+    for host in ("127.0.0.1", "localhost", "::1", "[::1]", "127.8.8.8"):
+        assert is_loopback(host)
+        check_address(host, insecure=False)
+    for host in ("0.0.0.0", "::", "192.168.1.5", "example.com", "", "127.0.0.1.example"):
+        assert not is_loopback(host)
+        with pytest.raises(AccessDenied, match="--insecure"):
+            check_address(host, insecure=False)
+        check_address(host, insecure=True)
+
+
+def test_a_taken_port_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(Conflict, match=f"127.0.0.1:{port}.*choose another --port"):
+            listen("127.0.0.1", port)
+    with pytest.raises(InvalidInput, match="not a port"):
+        listen("127.0.0.1", 65_536)
+    with pytest.raises((InvalidInput, Conflict)):
+        listen("no.such.host.invalid", 0)
+
+
+def test_the_command_line_serves(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vectable.cli", "serve", "--port", "0", "--json", "--db", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        text = ""
+        while not text.endswith("}\n"):
+            text += process.stdout.readline()
+        url = json.loads(text)["url"]
+        assert httpx.get(f"{url}/health").json()["status"] == "healthy"
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    refused = subprocess.run(
+        [*command, "--host", "0.0.0.0"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert refused.returncode != 0
+    assert "--insecure" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
