@@ -80,7 +80,7 @@ def test_the_readme_serves_and_answers_curl(tmp_path: Path) -> None:
         )
         found = json.loads(answer.stdout)
         assert [hit["data"]["title"] for hit in found["results"]] == ["State in React with hooks"]
-        assert found["results"][0]["score"] > 0.1
+        assert found["results"][0]["score"] > 0.3
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) in (0, -signal.SIGTERM)
