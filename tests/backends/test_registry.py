@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from vectable.backends import Address, load_backend, parse_address
 from vectable.backends.memory import MemoryBackend
 from vectable.backends.sqlite import SqliteBackend
 from vectable.errors import InvalidInput
+from vectable.storage import database_directory
 
 
 @pytest.mark.parametrize(
@@ -21,16 +23,19 @@ from vectable.errors import InvalidInput
         ("data", "sqlite", "data"),
         ("a b/100%/日本", "sqlite", "a b/100%/日本"),
         ("C:\\data", "sqlite", "C:\\data"),
-        ("sqlite:///relative/dir", "sqlite", "relative/dir"),
+        ("sqlite:///abs/dir", "sqlite", "/abs/dir"),
+        ("sqlite:///abs/a%20b", "sqlite", "/abs/a b"),
         ("sqlite:////abs/dir", "sqlite", "/abs/dir"),
         ("sqlite:relative", "sqlite", "relative"),
-        ("SQLite:///x", "sqlite", "x"),
+        ("SQLite:///x", "sqlite", "/x"),
         ("memory:", "memory", ""),
         ("memory://", "memory", ""),
     ],
 )
 def test_an_address_names_a_backend_and_a_place(url: str, scheme: str, path: str) -> None:
     assert parse_address(url) == Address(scheme, path)
+    # What opens a database means the same.
+    assert database_directory(url) == (Path(path) if path else None)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+from urllib.parse import unquote
 
 from vectable.errors import InvalidInput
 
@@ -14,7 +15,7 @@ _BACKENDS = {
     "memory": ("vectable.backends.memory", "MemoryBackend"),
 }
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
-_FORMS = "write a directory, sqlite:///relative/directory, sqlite:////absolute/directory, or memory:"
+_FORMS = "write a directory, sqlite:///absolute/directory, or memory:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,8 @@ class Address:
 
 
 def parse_address(url: str) -> Address:
-    """A path is sqlite; `sqlite:///a/b` is the relative path a/b, `sqlite:////a/b` the absolute one;
-    `memory:` is a database that ends with the process. Raises InvalidInput with the known forms."""
+    """A path is sqlite, and so is `sqlite:///a/b`, the absolute path /a/b, percent-decoded; `sqlite:a/b` is
+    relative. `memory:` is a database that ends with the process. Raises InvalidInput with the known forms."""
     if not isinstance(url, str) or not url.strip() or "\x00" in url:
         raise InvalidInput(f"{url!r} is not the address of a database", hint=_FORMS)
     found = _SCHEME.fullmatch(url)
@@ -41,8 +42,10 @@ def parse_address(url: str) -> Address:
         if rest not in ("", "//"):
             raise InvalidInput("a database in memory has no path", hint="write memory:")
         return Address("memory", "")
-    path = rest.removeprefix("///") if rest.startswith("//") else rest
-    if not path or path.startswith("//") or (rest.startswith("//") and not rest.startswith("///")):
+    path = unquote(rest)
+    if path.startswith("//"):
+        path = "/" + path[3:].lstrip("/") if path[3:].strip("/") and path[2] == "/" else ""
+    if not path:
         raise InvalidInput(f"{url!r} names no directory", hint=_FORMS)
     return Address(scheme, path)
 
