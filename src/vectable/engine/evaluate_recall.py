@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from vectable.core.schema import Metric
 from vectable.engine.resident.base import Base
+from vectable.engine.resident.probe import Floats, Probe, kth_best
 from vectable.engine.resident.resident import FAST_SCAN
-from vectable.engine.search.probe import Floats, Probe
-from vectable.engine.search.rank import kth_best
 from vectable.interfaces import VectorIndex, VectorLibrary
 
-QUERIES = 60
+QUERIES = 100
 SHOULD_FIND = 0.999
 """Recall a fast scan must reach to serve."""
 ASKED_FOR = 0.99
@@ -27,11 +26,13 @@ _SLACK = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Recall@10 with so many candidates re-ranked exactly and that search effort."""
+    """Recall@10, overall and under the worst of the filters, with so many candidates re-ranked exactly and
+    that search effort."""
 
     recall: float
     filtered: float
     candidates: int
+    filtered_candidates: int
     effort: int
 
 
@@ -39,6 +40,8 @@ class Measured:
 class _Truth:
     probe: Probe
     goodness: Floats
+    filter: int
+    """Which filter; 0: none."""
     keep: NDArray[np.bool_] | None
     least: float
     """Goodness of the k-th nearest eligible row."""
@@ -49,19 +52,34 @@ def tune(base: Base, metric: Metric, library: VectorLibrary, index: VectorIndex)
     """The least candidates and effort whose recall reaches the goal; when none does, the best there is."""
     truths = list(_truths(base, metric, library))
     goal = SHOULD_FIND if index.kind == FAST_SCAN else ASKED_FOR
-    measured = Measured(0.0, 0.0, K, index.efforts[0])
-    for effort, candidates in _options(index):
-        if candidates * 8 > max(len(base), 8 * K):
+    plain = [t for t in truths if t.filter == 0]
+    recall, candidates, effort = _least(index, plain, goal, len(base), index.efforts[0])
+    under = [t for t in truths if t.filter]
+    filtered, filtered_candidates, effort = _least(index, under, goal, len(base), effort)
+    return Measured(recall, filtered, candidates, filtered_candidates, effort)
+
+
+def _least(
+    index: VectorIndex, truths: Sequence[_Truth], goal: float, rows: int, least: int
+) -> tuple[float, int, int]:
+    """(recall, candidates, effort), none of less effort than `least`."""
+    recall, candidates, effort = 0.0, K, least
+    for option_effort, option in _options(index):
+        if option_effort < least:
+            continue
+        # Beyond that an exact scan is no slower.
+        if option * 8 > max(rows, 8 * K):
             break
-        measured = _measure(index, truths, candidates, effort)
-        if min(measured.recall, measured.filtered) >= goal:
+        candidates, effort = option, option_effort
+        recall = _measure(index, truths, candidates, effort)
+        if recall >= goal:
             break
-    return measured
+    return recall, candidates, effort
 
 
 def _options(index: VectorIndex) -> list[tuple[int, int]]:
     if index.kind == FAST_SCAN:
-        return [(index.efforts[0], candidates) for candidates in (100, 200, 400, 800, 1_600)]
+        return [(index.efforts[0], candidates) for candidates in (100, 200, 400, 800, 1_600, 3_200)]
     candidates = 200 if index.kind == "ivfpq" else 2 * K
     options = [(effort, candidates) for effort in index.efforts]
     if index.kind == "ivfpq":
@@ -77,13 +95,13 @@ def _truths(base: Base, metric: Metric, library: VectorLibrary) -> Iterator[_Tru
         row = base.matrix[position]
         # Beside a row rather than on it: a query is seldom the copy of a row.
         offset = rng.standard_normal(len(row), np.float32)
-        offset *= np.float32(0.1 * float(np.linalg.norm(row)) / max(float(np.linalg.norm(offset)), 1e-30))
-        probe = Probe(row + offset, metric, library)
+        size = np.float32(0.1 * float(np.linalg.norm(row)) / max(float(np.linalg.norm(offset)), 1e-30))
+        probe = Probe(row + size * offset, metric, library)
         goodness = probe.goodness(base.matrix, base.scale)
-        for keep in masks:
+        for number, keep in enumerate(masks):
             eligible = goodness if keep is None else goodness[keep]
             if len(eligible):
-                yield _Truth(probe, goodness, keep, _kth(eligible), min(K, len(eligible)))
+                yield _Truth(probe, goodness, number, keep, _kth(eligible), min(K, len(eligible)))
 
 
 def _kth(goodness: Floats) -> float:
@@ -105,17 +123,11 @@ def _filters(
         yield along > np.quantile(along, 1 - share)
 
 
-def _measure(index: VectorIndex, truths: Sequence[_Truth], candidates: int, effort: int) -> Measured:
-    plain: list[float] = []
-    filtered: dict[int, list[float]] = {}
+def _measure(index: VectorIndex, truths: Sequence[_Truth], candidates: int, effort: int) -> float:
+    """The mean recall under each filter, the worst of them."""
+    shares: dict[int, list[float]] = {}
     for truth in truths:
-        wanted = candidates if truth.keep is None else 2 * candidates
-        found = index.search(truth.probe.scaled, wanted, truth.keep, {"effort": effort})
+        found = index.search(truth.probe.scaled, candidates, truth.keep, {"effort": effort})
         hits = int(np.count_nonzero(truth.goodness[found] >= truth.least - _SLACK * abs(truth.least)))
-        share = min(hits, truth.count) / truth.count
-        if truth.keep is None:
-            plain.append(share)
-        else:
-            filtered.setdefault(id(truth.keep), []).append(share)
-    worst = min((float(np.mean(shares)) for shares in filtered.values()), default=1.0)
-    return Measured(float(np.mean(plain)), worst, candidates, effort)
+        shares.setdefault(truth.filter, []).append(min(hits, truth.count) / truth.count)
+    return min((float(np.mean(found)) for found in shares.values()), default=1.0)

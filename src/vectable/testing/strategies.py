@@ -117,7 +117,7 @@ def _literals(column: str, operator: str) -> st.SearchStrategy[Any]:
     if column.endswith(".state"):
         return st.sampled_from(CELL_STATES)
     if operator in _TEXTUAL:
-        return TEXT
+        return TEXT if operator == "starts_with" else TEXT.map(_whole_pattern)
     if column.startswith("meta"):
         if operator in ("<", "<=", ">", ">=", "between"):
             return st.one_of(TEXT, INTS, FLOATS)
@@ -125,6 +125,12 @@ def _literals(column: str, operator: str) -> st.SearchStrategy[Any]:
     if operator == "contains" and column in ("tags", "sizes", "weights"):
         return {"tags": TEXT, "sizes": INTS, "weights": FLOATS}[column]
     return VALUES.get(column, TEXT)
+
+
+def _whole_pattern(text: str) -> str:
+    """`text` as a pattern that does not end with its escape character."""
+    trailing = len(text) - len(text.rstrip("\\"))
+    return text + "\\" if trailing % 2 else text
 
 
 def predicates(table: Table, max_leaves: int = 5) -> st.SearchStrategy[Predicate]:

@@ -61,7 +61,9 @@ class Structure:
     filtered: float
     """The same under filters, the worst one."""
     candidates: int
-    """How many to nominate for k = 10 without a filter; twice as many under one."""
+    """How many to nominate for k = 10."""
+    filtered_candidates: int
+    """The same under a filter."""
     effort: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vectable.core.plan import Path
+from vectable.engine.resident.probe import Probe
 from vectable.engine.resident.resident import FAST_SCAN, Structure
 from vectable.engine.resident.snapshot import Mask, Positions, Snapshot
 from vectable.engine.search.prepare import Target
-from vectable.engine.search.probe import Probe
 from vectable.engine.search.rank import After, Ranked, best, pool_at, pool_of
 
 FLAT_ROWS = 20_000
@@ -134,9 +134,9 @@ def _approximate(
 
 
 def nominations(structure: Structure, k: int, filtered: bool) -> int:
-    """How many candidates to re-rank: as measured for k = 10, in proportion beyond 20, doubled by a filter."""
-    wanted = structure.candidates * max(1.0, k / 20)
-    return max(round(wanted * (2 if filtered else 1)), k)
+    """How many candidates to re-rank: as measured for k = 10, and in proportion beyond 20."""
+    wanted = structure.filtered_candidates if filtered else structure.candidates
+    return max(round(wanted * max(1.0, k / 20)), k)
 
 
 def _delta_positions(snapshot: Snapshot, eligible: Eligible) -> Positions:

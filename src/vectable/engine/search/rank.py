@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectable.core.key import KeyBytes
+from vectable.engine.resident.probe import Bounds, Floats, Probe, kth_best
 from vectable.engine.resident.snapshot import Mask, Positions, Snapshot
-from vectable.engine.search.probe import Bounds, Floats, Probe
 
-_BLOCK = 64
 _CHUNK = 4_096
 _LOWEST = np.float32(-np.inf)
 _FINITE = 3.4e38
@@ -58,9 +57,14 @@ def pool_of(snapshot: Snapshot, probe: Probe, mask: Mask | None, count: int) -> 
     if mask is not None and 2 * count < snapshot.size:
         return pool_at(snapshot, probe, np.flatnonzero(mask))
     base, delta = snapshot.base, snapshot.delta
-    goodness = probe.goodness(base.matrix, base.scale)
-    if delta.length:
-        goodness = np.concatenate([goodness, probe.goodness(delta.matrix, delta.scale)])
+    if not probe.bounds(snapshot.shortest, snapshot.longest).certain:
+        # Float32 breaks down on these vectors: every row is as good as another until it is scored.
+        goodness = np.zeros(snapshot.size, np.float32)
+    elif delta.length:
+        parts = [probe.goodness(p.matrix, p.scale) for p in (base, delta)]
+        goodness = np.concatenate(parts)
+    else:
+        goodness = probe.goodness(base.matrix, base.scale)
     if mask is not None:
         np.copyto(goodness, _LOWEST, where=~mask)
     return Pool(goodness, None, snapshot.size)
@@ -69,6 +73,8 @@ def pool_of(snapshot: Snapshot, probe: Probe, mask: Mask | None, count: int) -> 
 def pool_at(snapshot: Snapshot, probe: Probe, positions: Positions) -> Pool:
     """The rows at `positions`, each once."""
     base, delta, count = snapshot.base, snapshot.delta, len(snapshot.base)
+    if not probe.bounds(snapshot.shortest, snapshot.longest).certain:
+        return Pool(np.zeros(len(positions), np.float32), positions, len(positions))
     if not delta.length:
         goodness = probe.goodness(base.matrix, base.scale, positions)
         return Pool(goodness, positions, len(positions))
@@ -81,21 +87,6 @@ def pool_at(snapshot: Snapshot, probe: Probe, positions: Positions) -> Pool:
         ]
     )
     return Pool(goodness, np.concatenate([first, rest]), len(positions))
-
-
-def kth_best(goodness: Floats, k: int) -> float:
-    """The k-th largest value; minus infinity when there are not more than k."""
-    n = len(goodness)
-    if k <= 0 or n <= k:
-        return -math.inf
-    if n > 4_096 and n > 2 * k * _BLOCK:
-        # The k-th largest of the blocks' maxima bounds the answer from below; few values lie above it.
-        whole = n - n % _BLOCK
-        best = goodness[:whole].reshape(-1, _BLOCK).max(1)
-        bound = np.partition(best, len(best) - k)[len(best) - k]
-        goodness = goodness[goodness >= bound]
-        n = len(goodness)
-    return float(np.partition(goodness, n - k)[n - k])
 
 
 def best(

@@ -17,13 +17,13 @@ from vectable.core.plan import Plan
 from vectable.core.predicate import TRUE
 from vectable.core.rows import Row
 from vectable.core.vectors import to_bytes
+from vectable.engine.resident.probe import Probe
 from vectable.engine.resident.snapshot import Snapshot
 from vectable.engine.search.choose import Answer, Eligible, search_resident
 from vectable.engine.search.cursor import Place, encode_cursor
 from vectable.engine.search.hits import Found, best_hits, collected, ordered_hits
 from vectable.engine.search.plain import scan_count
 from vectable.engine.search.prepare import Prepared, Target, described, is_empty
-from vectable.engine.search.probe import Probe
 from vectable.engine.search.rank import After, Ranked, count_at_least, pool_of
 from vectable.engine.search.reader import Reader, Reading
 from vectable.engine.search.result import SearchResult

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from vectable.core.schema import Column, Index
-from vectable.engine.evaluate_recall import SHOULD_FIND, tune
+from vectable.engine.evaluate_recall import SHOULD_FIND, Measured, tune
 from vectable.engine.resident.base import Base, save_base
 from vectable.engine.resident.registry import ResidentRegistry
 from vectable.engine.resident.resident import FAST_SCAN, Resident, Structure, merge
@@ -18,6 +19,7 @@ from vectable.interfaces import Progress
 
 SAVED_ROWS = 5_000
 """A base of fewer rows is read again faster than its file is checked."""
+_NOTES = {field.name for field in fields(Measured)}
 MERGE_ROWS, MERGE_SHARE, DEAD_SHARE = 2_000, 0.1, 0.3
 
 
@@ -172,30 +174,17 @@ class Upkeep:
         found = tune(base, version.metric, library, index)
         if kind == FAST_SCAN and min(found.recall, found.filtered) < SHOULD_FIND:
             return None
-        index.notes.update(
-            recall=found.recall, filtered=found.filtered, candidates=found.candidates, effort=found.effort
-        )
-        return Structure(
-            index, base.digest, found.recall, found.filtered, found.candidates, found.effort, parameters
-        )
+        index.notes.update(asdict(found))
+        return Structure(index, base.digest, parameters=parameters, **asdict(found))
 
     def _loaded(
         self, resident: Resident, name: str, base: Base, kind: str, parameters: dict[str, int]
     ) -> Structure | None:
         path = self.structure_path(resident, name)
         index = None if path is None else self._registry.library.load(str(path), base.digest)
-        if index is None or index.kind != kind or not {"recall", "candidates"} <= index.notes.keys():
+        if index is None or index.kind != kind or index.notes.keys() != _NOTES:
             return None
-        notes = index.notes
-        return Structure(
-            index,
-            base.digest,
-            notes["recall"],
-            notes["filtered"],
-            notes["candidates"],
-            notes["effort"],
-            parameters,
-        )
+        return Structure(index, base.digest, parameters=parameters, **index.notes)
 
     def _save_structure(self, resident: Resident, name: str, structure: Structure) -> None:
         path = self.structure_path(resident, name)

@@ -27,7 +27,7 @@ _UNDERFLOW = 2.0**-126
 _SCORE_STEP = 1e-15
 """1 / (1 + d) cannot tell distances apart that differ by less."""
 _LARGE, _SMALL = 1e37, 1e-25
-_CHUNK = 4_096
+_BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +121,18 @@ class Probe:
         """(scores, distances) of the rows, exact by the definition in `core.vectors`."""
         found = distances(self.vector, matrix, self.metric)
         return score_of(found, self.metric), found
+
+
+def kth_best(goodness: Floats, k: int) -> float:
+    """The k-th largest value; minus infinity when there are not more than k."""
+    n = len(goodness)
+    if k <= 0 or n <= k:
+        return -math.inf
+    if n > 4_096 and n > 2 * k * _BLOCK:
+        # The k-th largest of the blocks' maxima bounds the answer from below; few values lie above it.
+        whole = n - n % _BLOCK
+        best = goodness[:whole].reshape(-1, _BLOCK).max(1)
+        bound = np.partition(best, len(best) - k)[len(best) - k]
+        goodness = goodness[goodness >= bound]
+        n = len(goodness)
+    return float(np.partition(goodness, n - k)[n - k])
