@@ -136,14 +136,21 @@ class Loop:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result. Raises what it raises; Unsupported after a fork, from the loop's own
         thread, and at the end of the interpreter."""
-        problem = self._problem()
-        if problem is not None:
+        try:
+            self.check()
+        except Unsupported:
             coroutine.close()
-            raise problem
+            raise
         call = Call(self._loop, coroutine)
         self._loop.call_soon_threadsafe(call.start)
         result: T = call.result()
         return result
+
+    def check(self) -> None:
+        """Raises Unsupported where this thread may not wait for the loop: see `run`."""
+        problem = self._problem()
+        if problem is not None:
+            raise problem
 
     def _problem(self) -> Unsupported | None:
         if self._process != os.getpid():

@@ -42,7 +42,7 @@ class TableQuery(Chain["TableQuery"]):
         return TableQuery(self._table, query)
 
     def collect(self) -> Result:
-        return self._table._run(self._query.collect())
+        return self._table._here_or_run(self._query._collect_here, self._query.collect)
 
     def first(self) -> Row | None:
         return self._table._run(self._query.first())

@@ -35,6 +35,11 @@ class Table(Columns, Chain[TableQuery]):
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._database._loop.run(work)
 
+    def _here_or_run(self, here: Callable[[], T | None], there: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        self._database._loop.check()
+        found = here()
+        return self._run(there()) if found is None else found
+
     def _iterate(self, source: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
         return self._database._loop.iterate(source)
 

@@ -25,6 +25,7 @@ from vectable.core.schema import (
     split_table_name,
 )
 from vectable.engine.definitions import check_new_column, parse_columns, parse_key
+from vectable.engine.search import drive
 from vectable.errors import (
     AlreadyExists,
     Conflict,
@@ -85,6 +86,14 @@ class Catalog:
             known = [t.full_name for t in self._tables.values()]
             raise TableNotFound(f"there is no table {name!r}", hint=did_you_mean(name, known, "tables"))
         return self._tables[table_id]
+
+    def peek(self, context: Context, name: str) -> Table | None:
+        """`get` on the calling thread, where the state store answers without suspending; None when the
+        catalogue must be read anew, or has no such table. Thread-safe."""
+        entry = drive(self._state.get([REVISION])).get(REVISION)
+        if (entry.revision if entry else 0) != self._revision:
+            return None
+        return self._tables.get(self._names.get(self._split(context, name), ""))
 
     async def by_id(self, table_id: str) -> Table | None:
         """The definition with that id, under whatever name; None when it was dropped."""

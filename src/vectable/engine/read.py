@@ -21,7 +21,7 @@ from vectable.core.values import check_image, check_int, check_text, check_times
 from vectable.core.vectors import Vector, check_vector, from_bytes
 from vectable.engine.catalog import Catalog
 from vectable.engine.embed import Embedder
-from vectable.engine.search import Searcher, SearchResult
+from vectable.engine.search import Searcher, SearchResult, drive
 from vectable.errors import InvalidInput, ModelMismatch, RowNotFound
 from vectable.interfaces import Backend, Item
 
@@ -69,6 +69,24 @@ class Reader:
         )
         if vector is not None:
             found.plan.times_ms["embed"] = (embedded - started) * 1000
+        found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000
+        return _result(found, vector)
+
+    def query_here(self, context: Context, name: str, query: Query) -> Result | None:
+        """`query` on the calling thread, whichever that is, without a hop; None where it needs the loop:
+        reads that suspend, something to embed, a catalogue to be read anew. Thread-safe. Raises what
+        `query` raises."""
+        if not self._backend.capabilities.inline:
+            return None
+        if query.similar is not None and _item(query.similar.to) is not None:
+            return None
+        started = time.perf_counter()
+        table = self._catalog.peek(context, name)
+        if table is None:
+            return None
+        vector = None if query.similar is None else drive(self.query_vector(table, query.similar))
+        at_least = self._marks.get(table.id)
+        found = self._searcher.run_here(table, query, context, vector=vector, at_least=at_least)
         found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000
         return _result(found, vector)
 

@@ -41,17 +41,23 @@ class AsyncDatabase:
     @property
     def engine(self) -> Engine:
         """What does the work. Raises Unsupported when closed, after a fork, or on another event loop."""
+        engine = self._anywhere
+        if asyncio.get_running_loop() is not self._loop:
+            raise Unsupported(
+                "this handle belongs to another event loop",
+                hint="call connect_async on the loop that uses it",
+            )
+        return engine
+
+    @property
+    def _anywhere(self) -> Engine:
+        """The engine, for what may be asked of it on any thread."""
         if self._engine is None:
             raise Unsupported(f"the database {self._url} is closed", hint="connect again")
         if os.getpid() != self._process:
             raise Unsupported(
                 "this handle belongs to another process: it was made before a fork",
                 hint="connect in the process that uses it, or start workers with the spawn method",
-            )
-        if asyncio.get_running_loop() is not self._loop:
-            raise Unsupported(
-                "this handle belongs to another event loop",
-                hint="call connect_async on the loop that uses it",
             )
         return self._engine
 

@@ -44,16 +44,21 @@ class AsyncTableQuery(Chain["AsyncTableQuery"]):
     async def collect(self) -> Result:
         """The rows, at most `limit`: always min(limit, matching), in order. Raises UnknownColumn,
         InvalidFilter, InvalidVector, ModelMismatch, CursorExpired, TableNotFound."""
-        return await self._read(self._request)
-
-    async def _read(self, request: Query) -> Result:
         database = self._table._database
-        found = await database.engine.reader.query(database.context, self._table.full_name, request)
-        return result_of(found, self.definition, request)
+        found = await database.engine.reader.query(database.context, self._table.full_name, self._request)
+        return result_of(found, self.definition, self._request)
+
+    def _collect_here(self) -> Result | None:
+        """`collect` on the calling thread, without the two hops to the loop and its pool, which cost as
+        much as a small search; None where only the loop can answer."""
+        database = self._table._database
+        reader = database._anywhere.reader
+        found = reader.query_here(database.context, self._table.full_name, self._request)
+        return None if found is None else result_of(found, self.definition, self._request)
 
     async def first(self) -> Row | None:
         """The first row; None where nothing matches."""
-        found = await self._read(self._request.model_copy(update={"limit": 1}))
+        found = await self.limit(1).collect()
         return found[0] if found else None
 
     async def stream(self) -> AsyncIterator[Row]:
