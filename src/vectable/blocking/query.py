@@ -45,7 +45,7 @@ class TableQuery(Chain["TableQuery"]):
         return self._table._here_or_run(self._query._collect_here, self._query.collect)
 
     def first(self) -> Row | None:
-        return self._table._run(self._query.first())
+        return next(iter(self.limit(1).collect()), None)
 
     def stream(self) -> Iterator[Row]:
         return self._table._iterate(self._query.stream)

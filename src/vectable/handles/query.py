@@ -58,8 +58,7 @@ class AsyncTableQuery(Chain["AsyncTableQuery"]):
 
     async def first(self) -> Row | None:
         """The first row; None where nothing matches."""
-        found = await self.limit(1).collect()
-        return found[0] if found else None
+        return next(iter(await self.limit(1).collect()), None)
 
     async def stream(self) -> AsyncIterator[Row]:
         """Every matching row one after the other, fetched page by page, never all in memory. `limit`, where
