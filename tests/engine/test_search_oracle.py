@@ -56,7 +56,14 @@ def steps(draw: st.DrawFn, component: st.SearchStrategy[float]) -> list[tuple[An
                 ]
             ),
             "order_by": st.sampled_from(
-                ["-score", "score", "-bucket", ("bucket", "-score"), ("-score", "-bucket"), ("title", "-bucket")]
+                [
+                    "-score",
+                    "score",
+                    "-bucket",
+                    ("bucket", "-score"),
+                    ("-score", "-bucket"),
+                    ("title", "-bucket"),
+                ]
             ),
         },
     )
@@ -122,7 +129,9 @@ def test_filters_mean_the_same_in_memory_and_out_of_it(
                 assert found.keys == [k for k, _ in world.expected(query, where=where)]
                 plain = await world.search(None, where=where)
                 assert plain.keys == [k for k, _ in world.expected(None, where=where)]
-                counted = await world.searcher.count(TYPES, world.query(where=where), vector=query, at_least=world.mark)
+                counted = await world.searcher.count(
+                    TYPES, world.query(where=where), vector=query, at_least=world.mark
+                )
                 assert counted == len(world.matching(query, where))
 
     asyncio.run(main())

@@ -55,5 +55,7 @@ def over_some(name: str, query: Vector, matrix: Matrix, positions: Positions) ->
         faiss = library()
         pointer = faiss.swig_ptr
         kernel = getattr(faiss, f"fvec_{name}_by_idx")
-        kernel(pointer(out), pointer(query), pointer(matrix), pointer(positions), matrix.shape[1], 1, m)
+        # Faiss forks a team of threads here even for one query; waiting for them costs more than the sums.
+        with one_thread():
+            kernel(pointer(out), pointer(query), pointer(matrix), pointer(positions), matrix.shape[1], 1, m)
     return out

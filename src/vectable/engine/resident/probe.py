@@ -131,7 +131,7 @@ def kth_best(goodness: Floats, k: int) -> float:
     if n > 4_096 and n > 2 * k * _BLOCK:
         # The k-th largest of the blocks' maxima bounds the answer from below; few values lie above it.
         whole = n - n % _BLOCK
-        best = goodness[:whole].reshape(-1, _BLOCK).max(1)
+        best = goodness[:whole].reshape(_BLOCK, -1).max(0)
         bound = np.partition(best, len(best) - k)[len(best) - k]
         goodness = goodness[goodness >= bound]
         n = len(goodness)
