@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from tests.api.conftest import LAYOUTS
 from vectable import Database, Table, connect
+from vectable.core.vectors import Matrix
 from vectable.errors import (
     AlreadyExists,
     Conflict,
@@ -23,6 +25,8 @@ from vectable.errors import (
     UnknownColumn,
     Unsupported,
 )
+from vectable.interfaces import Item, Purpose
+from vectable.providers.hashing import HashingProvider
 
 
 def test_create_open_list_describe_rename_drop(db: Database) -> None:
@@ -309,3 +313,56 @@ def test_databases_and_tables_show_what_they_are(layouts: Table, db: Database) -
     query = layouts.where(layouts.quality_score >= 8).similar("hooks").limit(3)
     assert repr(query).startswith("TableQuery('code_layouts', {'where'")
     assert "'limit': 3" in repr(query)
+
+
+@pytest.fixture
+def broken_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that cannot embed some texts, and stops working altogether at others."""
+    embed = HashingProvider.embed
+
+    async def sometimes(self: HashingProvider, items: Sequence[Item], purpose: Purpose) -> Matrix:
+        if any("worse" in str(item) for item in items):
+            raise RuntimeError("the model has gone")
+        if any("bad" in str(item) for item in items):
+            raise InvalidInput("this text cannot be embedded")
+        return await embed(self, items, purpose)
+
+    monkeypatch.setattr(HashingProvider, "embed", sometimes)
+
+
+@pytest.mark.usefixtures("broken_model")
+def test_cells_that_fail_are_counted_and_tried_again(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = db.create_table("notes", {"text": "string"})
+    table.add_embedding_column("meaning", source="text")
+    first = table.insert([{"id": "0", "text": "bad"}, {"text": "good"}])
+    assert (first.inserted, first.errors, first.pending) == (2, 1, 0)
+    assert "1 cells could not be embedded: refresh(column, errors_only=True)" in repr(first)
+    many = table.insert([{"text": f"{'bad' if i % 100 == 0 else 'good'} {i}"} for i in range(300)])
+    assert (many.inserted, many.errors, many.pending, many.failure) == (300, 3, 0, None)
+    assert table.states("meaning")["error"] == 4
+    monkeypatch.undo()
+    again = table.refresh("meaning", errors_only=True)
+    assert (again.matched, again.states["error"], again.states["ready"]) == (4, 0, 302)
+
+
+def test_a_job_that_was_cancelled_says_so(db: Database) -> None:
+    table = db.create_table("notes", {"text": "string"})
+    table.insert([{"text": f"note {i}"} for i in range(2_000)])
+    started = table.add_embedding_column("meaning", source="text", wait=False)
+    assert started.job is not None
+    assert db.cancel_job(started.job).status in ("cancelled", "done")
+    rest = table.refresh("meaning")
+    assert (rest.states["ready"], rest.failure) == (2_000, None)
+
+
+@pytest.mark.usefixtures("broken_model")
+def test_a_model_that_breaks_costs_no_row(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = db.create_table("notes", {"text": "string"})
+    table.add_embedding_column("meaning", source="text")
+    result = table.insert([{"text": f"worse {i}"} for i in range(300)])
+    assert result.inserted == table.count() == 300
+    assert (result.pending, result.errors) == (300, 0)
+    assert "300 cells still to embed" in repr(result)
+    assert "embedding stopped: unexpected RuntimeError: the model has gone" in repr(result)
+    monkeypatch.undo()
+    assert table.refresh("meaning").states["ready"] == 300

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from vectable.core.plan import Plan
+from vectable.engine.jobs import Job
 from vectable.engine.write import InsertResult as EngineInsertResult
 
 
@@ -14,6 +15,9 @@ class InsertResult(EngineInsertResult):
     """What an insert did. `ids`: each row's key, in the order given. `pending` cells are still embedded by
     `job` (None: nothing is left to do); `errors` cells could not be embedded and keep their error:
     `refresh(column, errors_only=True)` tries those again."""
+
+    failure: str | None = None
+    """Why the job that was waited for ended early: its cells stay pending, the rows are kept."""
 
     @classmethod
     def of(cls, result: EngineInsertResult) -> Self:
@@ -26,7 +30,7 @@ class InsertResult(EngineInsertResult):
             _counted(n, what) for n, what in ((self.replaced, "replaced"), (self.skipped, "skipped")) if n
         ]
         text = f"{self.inserted + self.replaced + self.skipped:,} rows: {', '.join(parts)}"
-        return text + _left(self.pending, self.errors, self.job)
+        return text + _left(self.pending, self.errors, self.job) + _stopped(self.failure)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -42,13 +46,15 @@ class Filled:
     """Cells there were to embed."""
     job: str | None = None
     states: dict[str, int] = field(default_factory=dict)
+    failure: str | None = None
+    """Why the job that was waited for ended early."""
 
     def __repr__(self) -> str:
         parts = [f"{count:,} {state}" for state, count in self.states.items() if count]
         cells = ", ".join(parts) or "no rows yet"
-        return f"{self.column} ({self.model}, {self.dimensions} dimensions): {cells}" + (
-            _running(self.job) if self.states.get("in_progress") or self.states.get("new") else ""
-        )
+        waiting = self.states.get("in_progress") or self.states.get("new")
+        text = f"{self.column} ({self.model}, {self.dimensions} dimensions): {cells}"
+        return text + (_running(self.job) if waiting else "") + _stopped(self.failure)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -81,3 +87,14 @@ def _left(pending: int, errors: int, job: str | None) -> str:
 
 def _running(job: str | None) -> str:
     return f" (job {job})" if job else ""
+
+
+def _stopped(failure: str | None) -> str:
+    return f"; embedding stopped: {failure}" if failure else ""
+
+
+def stopped(job: Job) -> str | None:
+    """Why a job ended before its work was done; None when it did not."""
+    if job.status == "done":
+        return None
+    return job.error or f"the job is {job.status}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from vectable.core.predicate import MAX_IN_VALUES, Field
 from vectable.core.query import Query
 from vectable.core.schema import Column, Table
 from vectable.engine.write import OnConflict
 from vectable.errors import IndexNotFound
 from vectable.handles.chain import Chain, condition_of, named
 from vectable.handles.columns import Columns
-from vectable.handles.outcomes import Filled, InsertResult
+from vectable.handles.outcomes import Filled, InsertResult, stopped
 from vectable.handles.progress import progress
 from vectable.handles.query import AsyncTableQuery
 from vectable.handles.result import Result, Row
@@ -99,13 +100,18 @@ class AsyncTable(Columns, Chain[AsyncTableQuery]):
     async def _settled(self, result: InsertResult) -> None:
         """Waits for the insert's job; then nothing of the result is pending unless the job failed."""
         job = await self._database.wait(result.job or "", f"embed {self._name}")
+        result.failure = stopped(job)
         if job.status == "done":
             result.pending = 0
-            result.errors += await self._failed()
+            result.errors = await self._failed(result.ids)
 
-    async def _failed(self) -> int:
+    async def _failed(self, ids: Sequence[Any]) -> int:
+        """Cells of these rows that could not be embedded; of all rows, where there are too many to name."""
+        key = self.definition.key_columns
+        few = len(key) == 1 and len(ids) <= MAX_IN_VALUES
+        rows = self.where(Field(key[0].name).in_(ids)) if few else self
         computed = [c.name for c in self.definition.vector_columns if c.embedding is not None]
-        return sum([(await self.states(name)).get("error", 0) for name in computed])
+        return sum([await rows.where(Field(name).state == "error").count() for name in computed])
 
     async def upsert(self, rows: Any, *, wait: bool = True) -> InsertResult:
         """`insert` where rows whose key exists are replaced."""
@@ -232,13 +238,14 @@ class AsyncTable(Columns, Chain[AsyncTableQuery]):
     async def _filled(
         self, column: Column, job: str | None, wait: bool, matched: int | None = None
     ) -> Filled:
+        failure = None
         if wait and job is not None:
-            await self._database.wait(job, f"embed {self._name}.{column.name}")
+            failure = stopped(await self._database.wait(job, f"embed {self._name}.{column.name}"))
         states = await self.states(column.name)
         if matched is None:
             matched = sum(states.values()) - states.get("empty", 0) - states.get("in_progress", 0)
         model = "" if column.embedding is None else column.embedding.model
-        return Filled(column.name, model, column.version.dimensions, matched, job, states)
+        return Filled(column.name, model, column.version.dimensions, matched, job, states, failure)
 
     async def states(self, column: str) -> dict[str, int]:
         """How many cells of a vector column are ready, new, stale, error, empty; `in_progress` counts those
