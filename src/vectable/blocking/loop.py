@@ -56,7 +56,10 @@ class Call:
             pass  # an errand woke the thread already, and it has not waited again yet
 
     async def _errand(self, function: Callable[[], Any]) -> Any:
-        """On the loop: `function` runs on the thread that waits for this call."""
+        """On the loop: `function` runs on the thread that waits for this call, or, once nobody waits (a
+        task the call left behind), on a worker."""
+        if self.finished:
+            return await asyncio.to_thread(function)
         future: asyncio.Future[Any] = self._loop.create_future()
         self._errands.append((function, future))
         self._wake()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from typing import TYPE_CHECKING, cast
 
 from vectable.core.query import Query
 from vectable.core.schema import Table
@@ -12,6 +13,8 @@ from vectable.handles.outcomes import Explained
 from vectable.handles.result import Coverage, Result, Row
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from vectable.engine.read import Result as EngineResult
     from vectable.handles.table import AsyncTable
 
@@ -64,11 +67,11 @@ class AsyncTableQuery(Chain["AsyncTableQuery"]):
         """Every matching row one after the other, fetched page by page, never all in memory. `limit`, where
         given, is where it ends."""
         database = self._table._database
-        async for page in database.engine.reader.stream(
-            database.context, self._table.full_name, self._request
-        ):
-            for row in result_of(page, self.definition, self._request):
-                yield row
+        pages = database.engine.reader.stream(database.context, self._table.full_name, self._request)
+        async with aclosing(cast("AsyncGenerator[EngineResult, None]", pages)) as closing:
+            async for page in closing:
+                for row in result_of(page, self.definition, self._request):
+                    yield row
 
     async def count(self) -> int:
         """How many rows match, whatever `limit` says; of a similarity query those that can be found."""

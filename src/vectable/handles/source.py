@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
@@ -40,11 +41,12 @@ async def whole(rows: Any, table: Table) -> Batch | None:
     )
 
 
-async def stream(rows: Any, table: Table) -> AsyncIterator[Batch]:
+async def stream(rows: Any, table: Table) -> AsyncGenerator[Batch, None]:
     """Batches of what comes bit by bit. Drawing from it never happens on the event loop."""
     if isinstance(rows, AsyncIterable) and not isinstance(rows, Iterable):
-        async for batch in _gathered(rows):
-            yield batch
+        async with aclosing(_gathered(rows)) as gathered:
+            async for batch in gathered:
+                yield batch
         return
     batches = await off_loop(lambda: _batches(rows, table))
 
@@ -83,7 +85,7 @@ def _file(path: Path, table: Table) -> Generator[Batch, None, None]:
         yield from read_batches(file, kind, table)
 
 
-async def _gathered(rows: AsyncIterable[Any]) -> AsyncIterator[Batch]:
+async def _gathered(rows: AsyncIterable[Any]) -> AsyncGenerator[Batch, None]:
     batch: list[Any] = []
     async for row in rows:
         batch.append(row)

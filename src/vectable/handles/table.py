@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal
 
 from vectable.core.predicate import MAX_IN_VALUES, Field
@@ -84,14 +85,17 @@ class AsyncTable(Columns, Chain[AsyncTableQuery]):
         if given is not None:
             found = await engine.writer.insert(context, self._name, given, on_conflict=on_conflict)
         else:
-            with progress(f"insert into {self._name}") as update:
-                found = await engine.writer.insert_stream(
-                    context,
-                    self._name,
-                    stream(rows, definition),
-                    on_conflict=on_conflict,
-                    progress=lambda done, total: update(done, total or None),
-                )
+            label = f"insert into {self._name}"
+            with progress(label) as update:
+                # Closed here, on the thread that draws; else whenever the garbage collector comes by.
+                async with aclosing(stream(rows, definition)) as batches:
+                    found = await engine.writer.insert_stream(
+                        context,
+                        self._name,
+                        batches,
+                        on_conflict=on_conflict,
+                        progress=lambda done, total: update(done, total or None),
+                    )
         result = InsertResult.of(found)
         if wait and result.job is not None:
             await self._settled(result)
