@@ -6,7 +6,6 @@ import base64
 import binascii
 import datetime as dt
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,20 @@ from vectable.core.key import KeyBytes, micros_timestamp, timestamp_micros
 from vectable.errors import InvalidCursor
 
 _VERSION = 1
-_MAX_LENGTH = 1 << 20
+_MAX_LENGTH = 1 << 16
+_MAX_TEXT = 200
 _HINT = "send back next_cursor unchanged, with the query it came from"
+
+
+@dataclass(frozen=True, slots=True)
+class Elided:
+    """A text too long for a cursor, named by its digest: the row is asked for it again."""
+
+    digest: str
+
+    @classmethod
+    def of(cls, text: str) -> Elided:
+        return cls(blake3(text.encode()).hexdigest(12))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +54,10 @@ def fingerprint(*parts: bytes | str) -> str:
 
 def encode_cursor(place: Place, query: str) -> str:
     """URL-safe text. `query` is the query's fingerprint."""
+    values = [_plain(v) for v in place.values]
+    key = base64.b64encode(place.key).decode()
     body = json.dumps(
-        [
-            _VERSION,
-            query,
-            [_plain(v) for v in place.values],
-            base64.b64encode(place.key).decode(),
-            place.mark,
-            place.version,
-        ],
-        separators=(",", ":"),
+        [_VERSION, query, values, key, place.mark, place.version], separators=(",", ":")
     ).encode()
     return base64.urlsafe_b64encode(blake3(body).digest(6) + body).rstrip(b"=").decode()
 
@@ -79,6 +84,8 @@ def _plain(value: Any) -> Any:
         return {"t": timestamp_micros(value)}
     if isinstance(value, float):
         return {"f": value.hex()}
+    if isinstance(value, str) and len(value) > _MAX_TEXT:
+        return {"d": Elided.of(value).digest}
     return value
 
 
@@ -86,12 +93,9 @@ def _value(value: Any) -> Any:
     if isinstance(value, dict):
         if "t" in value:
             return micros_timestamp(value["t"])
+        if "d" in value:
+            return Elided(str(value["d"]))
         return float.fromhex(value["f"])
     if isinstance(value, list):
         raise TypeError(value)
     return value
-
-
-def last_values(columns: Sequence[Sequence[Any]], i: int) -> tuple[Any, ...]:
-    """The order's values in row i."""
-    return tuple(values[i] for values in columns)

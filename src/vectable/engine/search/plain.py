@@ -11,7 +11,7 @@ from vectable.core.rows import RecordBatch
 from vectable.engine.search.cursor import Place, encode_cursor
 from vectable.engine.search.prepare import Prepared, described, is_empty
 from vectable.engine.search.result import SearchResult
-from vectable.engine.search.scan import joined, matching, only
+from vectable.engine.search.scan import completed, joined, matching, only
 from vectable.interfaces import Backend, Position, View
 
 
@@ -20,6 +20,7 @@ async def scan_page(
 ) -> SearchResult:
     """`limit` matching rows in order, behind `place` and `offset` more."""
     started = time.perf_counter()
+    place = await completed(place, view, prepared)
     selection, order = prepared.compiled.selection, prepared.compiled.order
     columns = tuple(dict.fromkeys([*selection.columns, *(t.column for t in order)]))
     after = None if place is None else Position(place.values, place.key)

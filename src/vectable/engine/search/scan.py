@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from vectable.core.predicate import Predicate, columns_of
 from vectable.core.query import OrderTerm
 from vectable.core.rows import RecordBatch
 from vectable.core.vectors import distances, score_of, stack
+from vectable.engine.search.cursor import Elided, Place
 from vectable.engine.search.prepare import Prepared, Target
+from vectable.errors import CursorExpired
 from vectable.interfaces import Backend, Position, Pushed, View
 
 
@@ -89,6 +91,22 @@ async def matching(
                 yield Matching(batch, rows, (), ())
             else:
                 yield score_rows(batch, rows, target)
+
+
+async def completed(place: Place | None, view: View, prepared: Prepared) -> Place | None:
+    """`place` with the texts it was too short for, read from its row again. Raises CursorExpired when that row
+    has gone or has changed."""
+    if place is None or not any(isinstance(v, Elided) for v in place.values):
+        return place
+    terms = list(zip(prepared.compiled.order, place.values, strict=True))
+    batch = await view.get([place.key], tuple(t.column for t, v in terms if isinstance(v, Elided)))
+    values: list[Any] = []
+    for term, value in terms:
+        now = batch.columns[term.column][0] if isinstance(value, Elided) and len(batch) else value
+        if isinstance(value, Elided) and (not isinstance(now, str) or Elided.of(now) != value):
+            raise CursorExpired("the row the cursor stands on has changed", hint="start the query again")
+        values.append(now)
+    return replace(place, values=tuple(values))
 
 
 def only(batch: RecordBatch, names: Sequence[str]) -> RecordBatch:

@@ -27,7 +27,7 @@ from vectable.engine.search.prepare import Prepared, Target, described, is_empty
 from vectable.engine.search.rank import After, Ranked, count_at_least, pool_of
 from vectable.engine.search.reader import Reader, Reading
 from vectable.engine.search.result import SearchResult
-from vectable.engine.search.scan import matching
+from vectable.engine.search.scan import completed, matching
 from vectable.errors import CursorExpired, MarkExpired
 from vectable.interfaces import View
 
@@ -209,6 +209,7 @@ class SimilarSearch:
             elif prepared.by_score:
                 found = await best_hits(self._backend, view, prepared, end + 1, place)
             else:
+                place = await completed(place, view, prepared)
                 found = await ordered_hits(self._backend, view, prepared, end + 1, place)
             clock.lap("search")
             mark = view.mark
