@@ -93,3 +93,11 @@ print(*sorted(m for m in heavy if m in sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "\n\n"
+
+
+def test_the_examples_of_the_package_are_true() -> None:
+    import doctest
+
+    found = doctest.testmod(vectable)
+    assert found.attempted >= 5
+    assert found.failed == 0
