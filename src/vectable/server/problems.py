@@ -48,6 +48,7 @@ HTTP_CODES = {
 """Codes of what only HTTP knows: a path, a method, a media type."""
 INTERNAL = "internal"
 _DEFAULT_RETRY_S = 1
+_LONGEST = 1_000
 
 
 def status_of(kind: type[VectableError]) -> int:
@@ -70,6 +71,8 @@ def problem(
     context: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The problem document (RFC 9457). `error` is the whole of it in one sentence."""
+    # What was sent is named in many details, and may be of any length.
+    detail, hint = _short(detail), None if hint is None else _short(hint)
     found: dict[str, Any] = {
         "type": f"urn:vectable:error:{code}",
         "title": title_of(code),
@@ -83,6 +86,10 @@ def problem(
     if context:
         found["context"] = dict(context)
     return found
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} … {text[-_LONGEST // 2 :]}"
 
 
 def problem_of(error: VectableError, request_id: str) -> dict[str, Any]:
