@@ -22,6 +22,10 @@ _COMMANDS = {
 }
 
 
+class ReaderGone(Exception):
+    """Nobody reads standard output any more. click would make a failure of a BrokenPipeError."""
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands' names and summaries without importing them."""
 
@@ -34,6 +38,12 @@ class LazyGroup(click.Group):
         module, _ = _COMMANDS[cmd_name]
         command = getattr(import_module(module), f"{cmd_name}_command")
         return command if isinstance(command, click.Command) else None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

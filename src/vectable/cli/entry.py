@@ -17,7 +17,7 @@ OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line: 0 when it did what was asked, 1 when it could not, 2 when it was not understood,
     130 when interrupted. A reader that stops reading (`vectable … | head`) is no failure."""
-    from vectable.cli.commands import vectable
+    from vectable.cli.commands import ReaderGone, vectable
 
     as_json = "--json" in arguments
     try:
@@ -36,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     except VectableError as error:
         report(error.code, error.detail, error.hint, as_json, error.context)
         return FAILED
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         _silence_output()
         return OK
     except (KeyboardInterrupt, click.Abort):

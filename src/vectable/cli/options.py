@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -68,4 +67,6 @@ def require_database(db: str) -> None:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """The outcome of `work`; Ctrl-C cancels it and lets it close what it opened."""
+    import asyncio
+
     return asyncio.run(work)

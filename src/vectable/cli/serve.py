@@ -68,8 +68,9 @@ Every setting can be given as VECTABLE_NAME in the environment, too: VECTABLE_PO
 def serve_command(db: str, as_json: bool, **given: Any) -> None:
     """Serve a database over HTTP until interrupted. Only this machine can reach it, unless told otherwise.
 
-    With --json, one line says where it listens."""
+    With --json, one document says where it listens. Ctrl-C and SIGTERM are how it ends: exit code 0."""
     import logging
+    import signal
 
     from vectable.config import Settings
     from vectable.server.run import serve
@@ -85,4 +86,10 @@ def serve_command(db: str, as_json: bool, **given: Any) -> None:
             write(f"  tables   {url}/api/v1/tables\n  docs     {url}/docs\n  health   {url}/health")
             note("Ctrl-C stops it.")
 
-    serve(settings, ready=ready)
+    # SIGTERM is obeyed as Ctrl-C is: the database is closed before the process ends.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        serve(settings, ready=ready)
+    except KeyboardInterrupt:
+        if not as_json:
+            note("Stopped.")

@@ -33,7 +33,7 @@ def tables_command(db: str, as_json: bool) -> None:
         write_columns(
             {
                 "table": [t["name"] for t in found],
-                "rows": [f"{t['rows']:,}".rjust(10) for t in found],
+                "rows": [t["rows"] for t in found],
                 "columns": [", ".join(t["columns"]) for t in found],
                 "embedding columns": [
                     "; ".join(f"{n}: {cell_states(s)}" for n, s in t["embedding_columns"].items())

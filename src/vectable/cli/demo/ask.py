@@ -22,13 +22,14 @@ class Question:
 
 
 QUESTIONS = (
-    Question("read a CSV file into dictionaries"),
-    Question("run a function in several processes at once"),
-    Question("run a function in several processes at once", "quality_score >= 7"),
-    Question("is this number close to that one?", "language = 'C' and kind = 'function'"),
-    Question("stop waiting after a while", "module like 'asyncio%' and quality_score >= 4"),
-    Question("how similar are two pieces of text", "kind in ('class', 'method') and quality_score >= 8"),
+    Question("pick k random items without repetition"),
+    Question("temporary directory that deletes itself"),
+    Question("how alike are two pieces of text"),
+    Question("how alike are two pieces of text", "quality_score >= 6"),
+    Question("split text at whitespace", "language = 'C'"),
+    Question("give up after a number of seconds", "module like 'asyncio%' and quality_score >= 3"),
 )
+WARM_UP = Question("warm up", "quality_score >= 1")
 SHOWN = ("title", "kind", "quality_score", "teaches")
 
 

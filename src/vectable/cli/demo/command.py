@@ -52,6 +52,8 @@ async def _demo(db: str, limit: int | None, as_json: bool) -> None:
     if not as_json:
         heading(f"The documentation of Python {platform.python_version()}, searched by meaning")
     async with await open_database(db) as database:
+        if database.engine.settings.fake_embeddings:
+            say("VECTABLE_FAKE_EMBEDDINGS is set: hits share words, not meaning.")
         table, built = await build(database, limit, say)
         await _warm(database, table)
         say(f"\n{QUALITY_RULE}")
@@ -69,10 +71,10 @@ async def _demo(db: str, limit: int | None, as_json: bool) -> None:
 
 async def _warm(database: AsyncDatabase, table: AsyncTable) -> None:
     """Loads the model and the vectors, so that the times shown are those of every further question."""
-    from vectable.cli.demo.ask import Question, ask
+    from vectable.cli.demo.ask import WARM_UP, ask
 
     await database.engine.embedder.preload(table.definition.vector_columns[0].embedding.model)  # type: ignore[union-attr]
-    await ask(table, Question("warm up"))
+    await ask(table, WARM_UP)
 
 
 def _show(text: str, where: str | None, found: Result) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vectable.errors import InvalidRow, KeyExists
 from vectable.handles.progress import progress
 from vectable.ingest import Format, read_batches
 
@@ -25,14 +26,28 @@ async def load(
     which `row` it was and how many were `inserted` before it."""
     source = _Source(path, kind)
     definition = await table.reload()
-    with progress(f"import into {table.full_name}") as update:
-        return await database.engine.writer.insert_stream(
-            database.context,
-            table.full_name,
-            _off_loop(source.batches(definition)),
-            on_conflict=on_conflict,
-            progress=lambda done, _: update(done, source.total(done)),
-        )
+    try:
+        with progress(f"import into {table.full_name}") as update:
+            return await database.engine.writer.insert_stream(
+                database.context,
+                table.full_name,
+                _off_loop(source.batches(definition)),
+                on_conflict=on_conflict,
+                progress=lambda done, _: update(done, source.total(done)),
+            )
+    except (InvalidRow, KeyExists) as error:
+        error.hint = _what_to_do(error)
+        raise
+
+
+def _what_to_do(error: InvalidRow | KeyExists) -> str:
+    """Says how far the import came, and how to go on."""
+    kept = error.context.get("inserted", 0)
+    hint = f"{kept:,} rows before are kept" if kept else "nothing was imported"
+    if isinstance(error, KeyExists):
+        return f"{hint}; for rows that exist say --on-conflict replace, or skip"
+    own = f"{error.hint}; " if error.hint else ""
+    return f"{own}{hint}" + ("; mend it and import with --on-conflict skip" if kept else "")
 
 
 class _Source:
