@@ -99,5 +99,5 @@ def _allowed(request: Request) -> str:
     methods: set[str] = set()
     for route in request.app.router.routes:
         if isinstance(route, Route) and route.path_regex.match(request.scope["path"]):
-            methods |= route.methods
+            methods |= route.methods or set()
     return ", ".join(sorted(methods))

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -90,6 +91,7 @@ def _completed(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
     components["responses"] = problem_responses()
     for response in components["responses"].values():
         response["headers"] = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
+    _restore_examples(app, document)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             parameters = operation.setdefault("parameters", [])
@@ -100,6 +102,19 @@ def _completed(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
             operation["operationId"] = operation["operationId"].split("_api_v1_")[0].split("_health_")[0]
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     return document
+
+
+def _restore_examples(app: FastAPI, document: dict[str, Any]) -> None:
+    """The framework drops every null of the document, also where an example says one."""
+    for route in app.routes:
+        if not isinstance(route, APIRoute) or not route.include_in_schema:
+            continue
+        for method in route.methods or ():
+            responses = document["paths"][route.path_format][method.lower()]["responses"]
+            for status, given in route.responses.items():
+                for media_type, media in given.get("content", {}).items():
+                    if "example" in media:
+                        responses[str(status)]["content"][media_type]["example"] = media["example"]
 
 
 def _complete_responses(responses: dict[str, Any]) -> None:
