@@ -87,9 +87,9 @@ class World:
         await self.write(puts)
 
     async def delete(self, *ids: str) -> None:
-        for id in ids:
-            self.rows.pop(text_key(id), None)
-        await self.write(deletes=[Delete(text_key(id)) for id in ids])
+        for name in ids:
+            self.rows.pop(text_key(name), None)
+        await self.write(deletes=[Delete(text_key(name)) for name in ids])
 
     def query(self, **options: Any) -> Query:
         """`threshold` and `exact` belong to `similar`, which is there unless `similar=False`."""

@@ -74,7 +74,7 @@ def steps(draw: st.DrawFn, component: st.SearchStrategy[float]) -> list[tuple[An
 async def play(world: World, script: list[tuple[Any, ...]]) -> None:
     for step in script:
         if step[0] == "put":
-            rows = [{"id": id, "title": id[:1], "bucket": bucket} for id, _, bucket in step[1]]
+            rows = [{"id": key, "title": key[:1], "bucket": bucket} for key, _, bucket in step[1]]
             await world.put(rows, [vector for _, vector, _ in step[1]])
         elif step[0] == "delete":
             await world.delete(*step[1])

@@ -185,9 +185,7 @@ async def test_the_scope_of_the_caller_is_anded_into_every_read(world: World) ->
         result = await world.search(vector, context, limit=COUNT)
         assert {row["title"] for row in result.rows} == {"t2"}
         query = world.query(similar=vector is not None)
-        counted = await world.searcher.count(
-            world.table, query, context, vector=vector, at_least=world.mark
-        )
+        counted = await world.searcher.count(world.table, query, context, vector=vector, at_least=world.mark)
         assert counted == len(result)
 
 

@@ -1,8 +1,8 @@
 """Derived files: written whole or not at all, and recognised when torn, foreign or damaged.
 
-Layout: magic (8 bytes), header length (u32), blake3 of the header (32 bytes), header (JSON), zero bytes up to a
-multiple of 64, sections one after another, each padded to a multiple of 64. The header lists the sections'
-lengths and digests. Everything is little-endian.
+Layout: magic (8 bytes), header length (u32), blake3 of the header (32 bytes), header (JSON), zero bytes up
+to a multiple of 64, sections one after another, each padded to a multiple of 64. The header lists the
+sections' lengths and digests. Everything is little-endian.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Buffer = bytes | memoryview
 
 
 class Unusable(Exception):
-    """The file is missing, torn, damaged, or not what was expected: build it anew. Never leaves the engine."""
+    """The file is missing, torn, damaged, or not what was expected: make it anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ def _padding(length: int) -> bytes:
 
 
 def write(path: Path, facts: Mapping[str, Any], sections: Sequence[Buffer]) -> str:
-    """Writes the file atomically (temporary file, fsync, rename) and durably; returns the digest that names its
-    contents. Raises OSError."""
+    """Writes the file atomically (temporary file, fsync, rename) and durably; returns the digest that names
+    its contents. Raises OSError."""
     header = json.dumps(
         {
             "format": FORMAT,

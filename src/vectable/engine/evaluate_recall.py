@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectable.core.schema import Metric
+from vectable.core.vectors import Vector
 from vectable.engine.resident.base import Base
 from vectable.engine.resident.probe import Floats, Probe, kth_best
 from vectable.engine.resident.resident import FAST_SCAN
@@ -117,7 +118,7 @@ def _filters(
     n = len(base)
     for share in (0.5, 0.1):
         yield rng.random(n) < share
-    direction = rng.standard_normal(base.matrix.shape[1]).astype(np.float32)
+    direction: Vector = rng.standard_normal((base.matrix.shape[1],), np.float32)
     along = library.products(direction, base.matrix)
     for share in (0.5, 0.1):
         yield along > np.quantile(along, 1 - share)

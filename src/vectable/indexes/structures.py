@@ -18,8 +18,7 @@ from vectable.indexes.kernels import library
 TRAINING_ROWS = 4_000
 _SEED = 20_240_611
 _CHUNK = 8_192
-_ROWS_PER_LIST = 39
-"""What Faiss asks for per centroid before it warns."""
+_ROWS_PER_CENTROID = 39
 
 Scale = NDArray[np.float32]
 
@@ -80,9 +79,12 @@ def empty_structure(
     else:
         pieces = parameters.get("m", _pieces(d))
         # 16 centroids train on any number of rows; 256 need about 10,000.
-        bits = 8 if n >= 256 * _ROWS_PER_LIST else 4
+        bits = 8 if n >= 256 * _ROWS_PER_CENTROID else 4
         made = faiss.index_factory(d, f"IVF{lists},PQ{pieces}x{bits}", measure)
-    made.train(_sample(matrix, scale, max(lists * 64, 20_000)))
+    sample = _sample(matrix, scale, max(lists * 64, 20_000))
+    # Faiss refuses to train on fewer rows than centroids, and complains below 39 each: repeats do no harm.
+    wanted = _ROWS_PER_CENTROID * max(lists, 16)
+    made.train(np.ascontiguousarray(np.tile(sample, (-(-wanted // len(sample)), 1))))
     return made
 
 

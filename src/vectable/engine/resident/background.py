@@ -1,4 +1,4 @@
-"""One worker thread per process for what searches must not wait for: merging, building indexes, writing files."""
+"""One worker thread per process for what searches must not wait for: merges, builds, files."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _KIND = "base-segment"
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Row i is keys[i], matrix[i]. `absent` are the keys of rows without a servable vector. True at `mark`."""
+    """Row i is keys[i], matrix[i]. `absent` are the keys of rows without a servable vector."""
 
     mark: Mark
     keys: PackedKeys

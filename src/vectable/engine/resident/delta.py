@@ -1,4 +1,4 @@
-"""Rows newer than the base: append-only, so a snapshot is a length. Only the owner's lock lets anything grow."""
+"""Rows newer than the base: append-only, so a snapshot is a length. Its owner guards it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from vectable.core.vectors import Matrix, stack
 from vectable.engine.resident.base import load_base, make_base
 from vectable.engine.resident.columns import FilterColumn, named_again
 from vectable.engine.resident.keys import PackedKeys
-from vectable.engine.resident.resident import Resident
+from vectable.engine.resident.resident import GivenUp, Resident
 from vectable.engine.resident.snapshot import Snapshot
 from vectable.errors import MarkExpired
 from vectable.interfaces import Backend, View
@@ -37,7 +37,7 @@ async def refresh(
     if missing:
         await _load_columns(resident, backend, view, table, missing)
     if resident.snapshot is None:
-        raise RuntimeError("the resident rows were given up while they were in use")
+        raise GivenUp
     return resident.snapshot
 
 

@@ -3,8 +3,8 @@
 *Goodness* is a float32 stand-in that orders like the score: the cosine, the product, or minus the squared
 distance. The error bounds hold for sums in any order: a product of d terms is off by at most
 (d + 16) · 2^-24 · ‖q‖ · ‖x‖, a squared distance by that factor of itself, and gradual underflow adds at most
-d · 2^-126. Where a bound cannot be given (components so large or small that float32 breaks down), `certain` is
-False and every row is scored exactly.
+d · 2^-126. Where a bound cannot be given (components so large or small that float32 breaks down), `certain`
+is False and every row is scored exactly.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Bounds:
         return -(distance * distance * (1 - self.relative)) + self.absolute
 
     def cut(self, goodness: float) -> float:
-        """When k rows have this goodness or better, the exact best k are among the rows that have at least the
-        value returned."""
+        """When k rows have this goodness or better, the exact best k are among the rows that have at least
+        the value returned."""
         if goodness == -math.inf or not self.certain:
             return -math.inf
         if not self.euclidean:

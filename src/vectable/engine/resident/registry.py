@@ -15,8 +15,8 @@ DEFAULT_BUDGET = 1 << 30
 
 
 class ResidentRegistry:
-    """Shared by every database of the process. The unit of eviction is a version; one in use is never evicted.
-    `budget` 0 keeps nothing: every search is answered by its backend."""
+    """Shared by every database of the process. The unit of eviction is a version; one in use is never
+    evicted. `budget` 0 keeps nothing: every search is answered by its backend."""
 
     def __init__(
         self, library: VectorLibrary, budget: int = DEFAULT_BUDGET, background: Background | None = None

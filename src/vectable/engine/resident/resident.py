@@ -1,7 +1,7 @@
 """One version's rows held in memory: the only place where a snapshot is made from another one.
 
-Two locks: `gate` lets one reader at a time open a view and bring the snapshot up to its mark, so snapshots only
-ever move forward; `_lock` guards the short steps that replace the snapshot, for the background worker too.
+Two locks: `gate` lets one reader at a time open a view and bring the snapshot up to its mark, so snapshots
+only ever move forward; `_lock` guards the short steps that replace the snapshot, the worker's too.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ from vectable.engine.vectorized import ResidentColumn, build_column
 from vectable.interfaces import VectorIndex
 
 FAST_SCAN = "fast-scan"
+
+
+class GivenUp(Exception):
+    """The rows were let go of while they were being brought up to date. Never leaves the engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +153,8 @@ class Resident:
             self._delta, self._delta_at, self._absent = Delta(self.version.dimensions), {}, set()
 
     def apply(self, mark: Mark, asked: Sequence[KeyBytes], batches: Sequence[RecordBatch]) -> None:
-        """Moves the snapshot on to `mark`: every key of `asked` (each once) is now as in `batches` (which hold
-        the columns of `self.columns` by name), or deleted where they lack it."""
+        """Moves the snapshot on to `mark`: every key of `asked` (each once) is now as in `batches` (which
+        hold the columns of `self.columns` by name), or deleted where they lack it."""
         with self._lock:
             before = self._there()
             found = {key: (batch, i) for batch in batches for i, key in enumerate(batch.keys)}
@@ -177,7 +181,7 @@ class Resident:
 
     def _there(self) -> Snapshot:
         if self.snapshot is None:
-            raise RuntimeError("nothing is loaded")
+            raise GivenUp
         return self.snapshot
 
     def _position(self, key: KeyBytes) -> int:
@@ -214,7 +218,7 @@ class Resident:
             self.snapshot = replace(snapshot, columns=kept)
 
     def add_columns(self, mark: Mark, values: Mapping[FilterColumn, Mapping[KeyBytes, Any]]) -> bool:
-        """Holds more filter columns, given by key as they are at `mark`; False when the snapshot is elsewhere."""
+        """Holds more filter columns, given by key as they are at `mark`; False when the rows moved on."""
         with self._lock:
             snapshot = self._there()
             if snapshot.mark != mark:

@@ -19,6 +19,8 @@ FLAT_ROWS = 20_000
 """Up to so many rows every search is exact."""
 FEW_ROWS, FEW_SHARE = 2_000, 0.04
 """A filter that keeps at most FEW_ROWS + FEW_SHARE · rows is answered exactly over the rows it keeps."""
+FILTERED_RECALL = 0.9
+"""An index that finds less than this under filters answers none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def search_resident(
             answer = _approximate(snapshot, structure, target, probe, eligible, k, fallbacks)
             if answer is not None:
                 return answer
-            why = "the approximate answer was not a full page"
+            why = "the index cannot answer this query"
     pool = pool_of(snapshot, probe, eligible.mask, eligible.count)
     ranked = best(snapshot, probe, pool, k, target.threshold, after)
     path: Path = "flat" if pool.positions is None else "exact-ids"
@@ -107,6 +109,9 @@ def _approximate(
     fallbacks: list[str],
 ) -> Answer | None:
     name = structure.index.kind
+    if eligible.filtered and structure.filtered < FILTERED_RECALL:
+        fallbacks.append(f"{name}: recall under filters was measured as {structure.filtered:.3f}")
+        return None
     wanted = nominations(structure, k, eligible.filtered)
     if 4 * wanted > eligible.count:
         fallbacks.append(f"{name}: {wanted} candidates of {eligible.count} rows are no shortcut")

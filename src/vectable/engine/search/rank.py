@@ -1,7 +1,7 @@
 """The best k rows of a snapshot, certain to be those of the definition: score descending, key ascending.
 
-Float32 goodness nominates, float64 decides. With g the k-th best goodness among the eligible rows, every row of
-the true best k has at least `Bounds.cut(g)`; those are scored exactly, whatever their number (ties included).
+Float32 goodness nominates, float64 decides. With g the k-th best goodness among the eligible rows, every row
+of the true best k has at least `Bounds.cut(g)`; those are scored exactly, however many (ties included).
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Pool:
 
 
 def pool_of(snapshot: Snapshot, probe: Probe, mask: Mask | None, count: int) -> Pool:
-    """Everything in `mask` (None: every position), of which there are `count`: by a scan over all rows, or over
-    the eligible ones alone where they are few."""
+    """Everything in `mask` (None: every position), of which there are `count`: by a scan over all rows, or
+    over the eligible ones alone where they are few."""
     if mask is not None and 2 * count < snapshot.size:
         return pool_at(snapshot, probe, np.flatnonzero(mask))
     base, delta = snapshot.base, snapshot.delta
@@ -197,8 +197,8 @@ def _without_surplus(
     distances: NDArray[np.float64],
     k: int,
 ) -> tuple[Positions, NDArray[np.float64], NDArray[np.float64]]:
-    """Without rows that cannot be among the best k. Of rows tied at the k-th score the base's are in key order
-    already, so the first k of them are enough."""
+    """Without rows that cannot be among the best k. Of rows tied at the k-th score the base's are in key
+    order already, so the first k of them are enough."""
     if k == 0:
         return positions[:0], scores[:0], distances[:0]
     least = np.partition(scores, len(scores) - k)[len(scores) - k]

@@ -17,7 +17,7 @@ from vectable.core.schema import Table, Version
 from vectable.engine.resident.columns import FilterColumn
 from vectable.engine.resident.load import refresh
 from vectable.engine.resident.registry import ResidentRegistry
-from vectable.engine.resident.resident import Resident, ResidentKey
+from vectable.engine.resident.resident import GivenUp, Resident, ResidentKey
 from vectable.engine.resident.snapshot import Snapshot
 from vectable.engine.search.upkeep import Upkeep
 from vectable.interfaces import Backend, View
@@ -38,7 +38,8 @@ class Reading:
 
 
 class Reader:
-    """Reads of one database. `inline`: the backend's reads never suspend, so everything stays on one thread."""
+    """Reads of one database. `inline`: the backend's reads never suspend, so everything stays on one
+    thread."""
 
     def __init__(
         self,
@@ -125,7 +126,10 @@ class Reader:
             need = rows * (resident.version.dimensions * 4 + _ROW_OVERHEAD)
             if not self.registry.grant(resident, need):
                 return Reading(view, None, None, self._too_large(rows, need))
-        snapshot = await refresh(resident, self.backend, view, table, wanted)
+        try:
+            snapshot = await refresh(resident, self.backend, view, table, wanted)
+        except GivenUp:
+            return Reading(view, None, None, "the rows in memory were given up meanwhile")
         if first or any(c.id in snapshot.columns for c in wanted):
             need = resident.nbytes
             fits = self.registry.grant(resident, need)

@@ -1,5 +1,5 @@
-"""Reading matching rows from a view: what the backend lets through, checked against the filter's residual and,
-for a similarity query, scored from the stored vectors."""
+"""Reading matching rows from a view: what the backend lets through, checked against the filter's residual
+and, for a similarity query, scored from the stored vectors."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ async def matching(
 
 
 async def completed(place: Place | None, view: View, prepared: Prepared) -> Place | None:
-    """`place` with the texts it was too short for, read from its row again. Raises CursorExpired when that row
-    has gone or has changed."""
+    """`place` with the texts it was too short for, read from its row again. Raises CursorExpired when that
+    row has gone or has changed."""
     if place is None or not any(isinstance(v, Elided) for v in place.values):
         return place
     terms = list(zip(prepared.compiled.order, place.values, strict=True))

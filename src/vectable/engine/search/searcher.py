@@ -151,8 +151,8 @@ class Searcher:
         page: int = 1_000,
     ) -> AsyncIterator[SearchResult]:
         """Every matching row in order, in pages of `page`, each true at its own moment; a limit that was set
-        on the query holds, its default does not. With `similar`, keys, scores and order are those of the first
-        moment, and rows that have gone or no longer pass the filter are left out of later pages."""
+        on the query holds, its default does not. With `similar`, keys, scores and order are those of the
+        first moment, and rows that have gone or no longer pass the filter are left out of later pages."""
         if page < 1:
             raise InvalidInput("a page holds at least one row")
         prepared = self._preparer.prepare(table, query, context, vector, unlimited=True)

@@ -1,4 +1,4 @@
-"""What a query selects, compiled once per definition: what to fetch, and how a fetched row becomes an answer."""
+"""What a query selects: what to fetch, and how a fetched row becomes an answer."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ class Stopped(Exception):
 
 
 class Upkeep:
-    """Decides after a search what is due, and does it on the registry's worker. `directory` None: no files."""
+    """Decides after a search what is due, and does it on the registry's worker. `directory` None: no
+    files."""
 
     def __init__(self, registry: ResidentRegistry, directory: Path | None) -> None:
         self._registry = registry
@@ -123,12 +124,19 @@ class Upkeep:
         if not resident.rebase(merged, structures):
             return
         resident.refused = {r for r in resident.refused if r[1] == merged.base.digest}
-        if not self._registry.grant(resident, resident.nbytes):
+        if not self._fits(resident):
             resident.structures = {}
-        self._registry.settle(resident)
+            if not self._fits(resident):
+                resident.forget()
+                return
         self._save_base(resident, merged.base)
         for name, structure in structures.items():
             self._save_structure(resident, name, structure)
+
+    def _fits(self, resident: Resident) -> bool:
+        fits = self._registry.grant(resident, resident.nbytes)
+        self._registry.settle(resident)
+        return fits
 
     def _build(
         self, resident: Resident, name: str, kind: str, parameters: dict[str, int], progress: Progress
