@@ -88,6 +88,18 @@ def test_search_shows_scores_times_and_the_plan(books: CommandLine) -> None:
     assert plan["exact"] is True and plan["rows_searchable"] == 3
 
 
+def test_columns_that_cannot_be_read_side_by_side_are_named_instead(books: CommandLine) -> None:
+    text = books.ok("search", "books", "planets", COLUMNS="60")
+    head = text.splitlines()[0].split()
+    assert head[:2] == ["score", "id"] and "blurb" in head
+    assert max(map(len, text.splitlines()[:5])) <= 60
+    hidden = text.partition("Not shown: ")[2].partition(". Choose with --select.")[0].split(", ")
+    assert {*head, *hidden} == {
+        "score", "id", "title", "blurb", "year", "price", "zip", "published", "fiction",
+    }  # fmt: skip
+    assert "Not shown" not in books.ok("search", "books", "planets", "--select", "title", COLUMNS="60")
+
+
 def test_status_tells_rows_bytes_and_cells(books: CommandLine) -> None:
     found = books.json("status")
     assert found["tables"][0]["rows"] == 3

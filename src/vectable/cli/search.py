@@ -12,6 +12,9 @@ from vectable.cli.output import heading, times, write, write_json
 if TYPE_CHECKING:
     from vectable.handles import Result
 
+_READABLE = 24
+"""Characters."""
+
 
 @click.command(
     "search",
@@ -121,15 +124,44 @@ def as_data(found: Result, explain: bool) -> dict[str, Any]:
     return data
 
 
-def write_result(found: Result, *, show: tuple[str, ...] | None = None) -> None:
-    """The hits as a table, and below what they are worth and what they took."""
+def write_result(found: Result) -> None:
+    """The hits as a table, and below what they are worth and what they took. Where not told what to show, as
+    many columns as can be read side by side."""
     from vectable.handles.show import columns_text, footer
 
     if len(found):
-        columns: dict[str, list[Any]] = {}
-        if found.scores is not None:
-            columns["score"] = [f"{s:.4f}" for s in found.scores]
-        for name in show or found.columns:
-            columns[name] = [row[name] for row in found.rows]
-        write(columns_text(columns))
+        texts: dict[str, list[Any]] = {name: [row[name] for row in found.rows] for name in found.columns}
+        shown = list(texts) if found.select else _readable(texts, _first_of_interest(found))
+        scores = {} if found.scores is None else {"score": [f"{s:.4f}" for s in found.scores]}
+        write(columns_text({**scores, **{name: texts[name] for name in shown}}))
+        hidden = [name for name in texts if name not in shown]
+        if hidden:
+            write(f"Not shown: {', '.join(hidden)}. Choose with --select.")
     write(f"{footer(found)} ({times(found.plan)})")
+
+
+def _first_of_interest(found: Result) -> list[str]:
+    """The key, then what the searched column is made from."""
+    from vectable.core.recipe import template_columns
+
+    names = [c.name for c in found.table.key_columns]
+    column = found.table.column(found.plan.column) if found.plan.column else None
+    if column is not None and column.embedding is not None:
+        names += template_columns(column.embedding.template)
+    return names
+
+
+def _readable(texts: dict[str, list[Any]], first: list[str]) -> list[str]:
+    """As many columns as fit with `_READABLE` characters each, `first` ones before others."""
+    import shutil
+
+    from vectable.handles.show import cell
+
+    room = shutil.get_terminal_size((100, 24)).columns - len("0.1234")
+    taken: list[str] = []
+    for name in dict.fromkeys([*first, *texts]):
+        if name in texts:
+            room -= 2 + min(_READABLE, max(len(text) for text in [name, *map(cell, texts[name])]))
+            if room >= 0 or not taken:
+                taken.append(name)
+    return [name for name in texts if name in taken]

@@ -91,5 +91,6 @@ def serve_command(db: str, as_json: bool, **given: Any) -> None:
     try:
         serve(settings, ready=ready)
     except KeyboardInterrupt:
-        if not as_json:
-            note("Stopped.")
+        pass  # how a server is stopped
+    if not as_json:
+        note("Stopped.")
