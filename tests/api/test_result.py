@@ -104,7 +104,7 @@ def test_a_result_is_a_sequence_of_rows() -> None:
 
 
 def test_a_slice_of_a_result_does_not_pretend_to_be_a_page() -> None:
-    result = a_result([{"id": "a"}, {"id": "b"}], next_cursor="more")
+    result = a_result([{"id": "a"}, {"id": "b"}], make_cursor=lambda: "more")
     assert result[:1].next_cursor is None
     assert result[:].next_cursor == "more"
 
@@ -266,7 +266,7 @@ def test_a_notebook_gets_escaped_html() -> None:
 def test_the_footer_says_what_the_answer_is_worth() -> None:
     approximate = Plan(path="fast-scan", why="large", exact=False, recall=0.9995, times_ms={"total": 2500})
     assert "0 hits in 2.5 s, approximate (recall 0.9995)" in repr(a_result([], plan=approximate))
-    plain = repr(a_result([{"id": "a"}], scored=False, next_cursor="c"))
+    plain = repr(a_result([{"id": "a"}], scored=False, make_cursor=lambda: "c"))
     assert plain.splitlines()[-1] == "1 row in 1.2 ms, more follow (next_cursor)"
 
 

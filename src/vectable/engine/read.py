@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +36,14 @@ class Result:
     scores: list[float] | None
     distances: list[float] | None
     plan: Plan
-    next_cursor: str | None
     coverage: tuple[int, int]
     query_vector: Vector | None
+    make_cursor: Callable[[], str | None]
+
+    @property
+    def next_cursor(self) -> str | None:
+        """Continues behind the last row; None when there are no more. Made when asked for: few ask."""
+        return self.make_cursor()
 
 
 class Reader:
@@ -232,7 +237,7 @@ def _result(found: SearchResult, vector: Vector | None) -> Result:
         scores=scores,
         distances=found.distances,
         plan=found.plan,
-        next_cursor=found.next_cursor,
         coverage=found.coverage,
         query_vector=vector,
+        make_cursor=lambda: found.next_cursor,
     )

@@ -98,7 +98,7 @@ def result_of(found: EngineResult, definition: Table, request: Query) -> Result:
         plan=found.plan,
         scores=found.scores,
         distances=found.distances,
-        next_cursor=found.next_cursor,
+        make_cursor=lambda: found.next_cursor,
         coverage=None if found.coverage is None else Coverage(*found.coverage),
         query_vector=found.query_vector,
         select=request.select,

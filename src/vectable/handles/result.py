@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
@@ -89,6 +89,10 @@ class Row(Mapping[str, Any]):
         return f"Row({', '.join(parts)})"
 
 
+def _no_cursor() -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Result(Sequence[Row]):
     """The rows of one answer, in order. Prints as a table in a terminal and in a notebook."""
@@ -102,12 +106,16 @@ class Result(Sequence[Row]):
     scores: Sequence[float] | None = None
     """One per row, float64, higher is better; None without similarity."""
     distances: Sequence[float] | None = None
-    next_cursor: str | None = None
-    """Continues with the next page; None on the last one."""
+    make_cursor: Callable[[], str | None] = _no_cursor
     coverage: Coverage | None = None
     query_vector: Vector | None = None
     """float32[dimensions], what the rows were compared with."""
     select: tuple[str, ...] | None = None
+
+    @property
+    def next_cursor(self) -> str | None:
+        """Continues with the next page; None on the last one. Made when asked for: few ask."""
+        return self.make_cursor()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -143,7 +151,7 @@ class Result(Sequence[Row]):
             self.plan,
             None if self.scores is None else self.scores[at],
             None if self.distances is None else self.distances[at],
-            None if cut else self.next_cursor,
+            _no_cursor if cut else self.make_cursor,
             self.coverage,
             self.query_vector,
             self.select,
