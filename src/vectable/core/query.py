@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_serializer
 
 from vectable.core.predicate import TRUE, Combination, Filter, Predicate, parse_filter
 from vectable.core.schema import Frozen
@@ -93,6 +93,10 @@ class Query(Frozen):
     limit: int = Field(default=DEFAULT_LIMIT, ge=0, le=MAX_LIMIT)
     offset: int = Field(default=0, ge=0)
     cursor: str | None = None
+
+    @field_serializer("order_by")
+    def _written(self, terms: tuple[OrderTerm, ...]) -> list[str]:
+        return [str(term) for term in terms]
 
     @property
     def predicate(self) -> Predicate:

@@ -55,8 +55,8 @@ class Put:
     (None: nothing to embed, the vector is dropped); the same want again keeps the cell, another one keeps its
     old vector (stale) and forgets its error; a version left out keeps its cell as it is. `vectors`: stored
     bytes that already satisfy the want, by version id.
-    `revision`: when given, the row must still have it (else outcome `changed`). Every put that lands gives the
-    row a revision it never had before; writes to its cells leave the revision alone."""
+    `revision`: when given, the row must still have it (else outcome `changed`). Every put that lands gives
+    the row a revision it never had before; writes to its cells leave the revision alone."""
 
     key: KeyBytes
     values: Mapping[str, Value]

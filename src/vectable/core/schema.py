@@ -152,7 +152,7 @@ class Column(Frozen):
 
 
 class Index(Frozen):
-    """A scalar (btree, hash) or vector (hnsw, ivfflat, ivfpq, flat) index. `version` is set for vector ones."""
+    """A scalar (btree, hash) or vector (hnsw, ivfflat, ivfpq, flat) index; `version` is for vector ones."""
 
     id: str = Field(default_factory=new_id)
     name: str

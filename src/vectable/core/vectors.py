@@ -106,8 +106,8 @@ def stack(vectors: Sequence[bytes], dimensions: int) -> Matrix:
 
 
 def normalize(matrix: Matrix) -> Matrix:
-    """Rows scaled to Euclidean length 1, computed in float64; zero rows stay zero. A row's result is bit-equal
-    alone and among any other rows."""
+    """Rows scaled to Euclidean length 1, computed in float64; zero rows stay zero. A row's result is
+    bit-equal alone and among any other rows."""
     wide = np.ascontiguousarray(matrix, dtype=np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
     norms[norms == 0] = 1.0
