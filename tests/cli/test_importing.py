@@ -108,7 +108,15 @@ def test_a_file_that_cannot_be_one_makes_no_table(
     done = cli("import", "x", name)
     assert done.returncode == 1
     assert sentence in done.stderr
-    assert "Error: There is no table 'x'." in cli("describe", "x").stderr or not cli.database.exists()
+    assert [p.name for p in cli.directory.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("option", ["--embed", "--key"])
+def test_a_misspelt_column_makes_no_table(books: CommandLine, option: str) -> None:
+    done = books("import", "more", "books.csv", option, "blrub")
+    assert done.returncode == 1
+    assert "did you mean 'blurb'?" in done.stderr
+    assert [t["name"] for t in books.json("tables")["tables"]] == ["books"]
 
 
 ARROW = pa.table(

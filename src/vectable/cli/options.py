@@ -58,11 +58,19 @@ def require_database(db: str) -> None:
     directory = database_directory(db)
     if directory is None:
         raise Unsupported("a database in memory is empty in every process", hint="name a directory with --db")
-    if not (directory / "vectable.db").exists():
+    if not is_there(db):
         raise NotFound(
             f"there is no database in {directory}",
             hint="name another with --db, or make one: vectable demo, or vectable import TABLE FILE",
         )
+
+
+def is_there(db: str) -> bool:
+    """Whether `db` names a directory with a database in it."""
+    from vectable.storage import database_directory
+
+    directory = database_directory(db)
+    return directory is not None and (directory / "vectable.db").exists()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vectable.cli.options import db_option, json_option, open_database, run
+from vectable.cli.options import db_option, is_there, json_option, open_database, run
 from vectable.cli.output import write, write_json
 from vectable.cli.report import note
 
@@ -84,8 +84,10 @@ async def _import(db: str, name: str, file: Path, request: dict[str, Any]) -> di
 
     named = {"jsonl": "ndjson"}.get(request["kind"], request["kind"])
     kind = named or format_of(file)
+    # Of a file that cannot be one, no database is left behind.
+    columns = None if is_there(db) else _columns(file, kind, request)
     async with await open_database(db) as database:
-        table, created = await _table(database, name, file, kind, request)
+        table, created = await _table(database, name, columns, file, kind, request)
         for text in request["embed"]:
             column, _, model = text.partition("=")
             await table.add_embedding_column(
@@ -105,21 +107,20 @@ async def _import(db: str, name: str, file: Path, request: dict[str, Any]) -> di
 
 
 async def _table(
-    database: AsyncDatabase, name: str, file: Path, kind: Any, request: dict[str, Any]
+    database: AsyncDatabase,
+    name: str,
+    columns: dict[str, Any] | None,
+    file: Path,
+    kind: Any,
+    request: dict[str, Any],
 ) -> tuple[AsyncTable, bool]:
     """The table, made from what the file tells when there is none; whether it was made."""
-    from vectable.errors import InvalidInput, TableNotFound, did_you_mean
-    from vectable.ingest.inference import columns_of
+    from vectable.errors import InvalidInput, TableNotFound
 
     try:
         table = await database.table(name)
     except TableNotFound:
-        columns = columns_of(file, kind)
-        for column, type_ in map(_given_type, request["types"]):
-            if column not in columns:
-                hint = did_you_mean(column, columns, "columns")
-                raise InvalidInput(f"the file has no column {column!r}", hint=hint) from None
-            columns[column] = type_
+        columns = columns or _columns(file, kind, request)
         return await database.create_table(name, columns, key=list(request["key"]) or None), True
     if request["key"] or request["types"]:
         raise InvalidInput(
@@ -127,6 +128,20 @@ async def _table(
             hint=f"see vectable describe {name}, or choose another table name",
         )
     return table, False
+
+
+def _columns(file: Path, kind: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """A new table's columns. Raises InvalidInput when the file is none, or lacks a column that was named."""
+    from vectable.errors import InvalidInput, did_you_mean
+    from vectable.ingest.inference import columns_of
+
+    columns = columns_of(file, kind)
+    types = dict(map(_given_type, request["types"]))
+    for name in (*types, *request["key"], *(text.partition("=")[0] for text in request["embed"])):
+        if name not in columns:
+            hint = did_you_mean(name, columns, "columns")
+            raise InvalidInput(f"the file has no column {name!r}", hint=hint)
+    return columns | types
 
 
 def _given_type(text: str) -> tuple[str, Any]:
