@@ -5,6 +5,7 @@ Plain ASGI, because it is on the way of every request: it costs some ten microse
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import re
@@ -86,6 +87,10 @@ class Gate:
             await self._app(scope, receive, answer)
         except ClientDisconnect:
             log.debug("client went away, request %s", request_id)
+        except asyncio.CancelledError:
+            # Requests are cancelled only by a server that stops and has waited for them long enough.
+            if not passage.started:
+                await response_of(_stopping(), request_id)(scope, receive, answer)
         except Exception as error:
             if passage.started:
                 raise
@@ -135,6 +140,14 @@ class _Room:
         if self._taken:
             self._taken = False
             self._gate.in_flight -= 1
+
+
+def _stopping() -> Overloaded:
+    return Overloaded(
+        "the server is shutting down",
+        hint="send the request again once it is back; with an Idempotency-Key it acts once",
+        context={"retry_after_s": 5},
+    )
 
 
 def _failure(error: Exception, scope: Scope, request_id: str) -> Response:

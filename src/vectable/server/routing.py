@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi.routing import APIRoute
@@ -12,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vectable.core.context import Context
-from vectable.errors import Unsupported
+from vectable.errors import InvalidInput, Unsupported
 from vectable.ingest.strict_json import parse_json
 from vectable.server.gate import STATE, Passage, log
 from vectable.server.limits import Limits, read_body
-from vectable.server.problems import internal_problem
+from vectable.server.problems import describe_invalid, internal_problem
 from vectable.server.repeats import Fingerprint, Repeats, key_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 PRINCIPAL = "local"
 Endpoint = Callable[..., Coroutine[Any, Any, Response]]
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 AnEndpoint = TypeVar("AnEndpoint", bound=Endpoint)
 _WRITES: set[Endpoint] = set()
 _READERS: set[Endpoint] = set()
@@ -108,25 +110,53 @@ def unsupported_media_type(media_type: str, known: str) -> HTTPException:
 
 
 class Route(APIRoute):
-    """An operation. A body it declares is JSON, read and parsed here; an operation marked by `writes` acts
-    once per Idempotency-Key."""
+    """An operation. A body it declares is JSON, read, parsed and checked here; an operation marked by
+    `writes` acts once per Idempotency-Key.
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+    One that declares a body takes nothing else but text from the path, so the framework's general way of
+    finding arguments, which costs more than a search of a small table, is not gone for it."""
+
+    def get_route_handler(self) -> Handler:
         repeatable = is_write(self.endpoint)
-        if self.endpoint in _READERS or (self.body_field is None and not repeatable):
-            return handle
-        field = self.body_field
-        required = field is not None and field.field_info.is_required()
+        if self.endpoint in _READERS:
+            return super().get_route_handler()
+        if self.body_field is None:
+            handle = super().get_route_handler()
+            return _repeatable(handle) if repeatable else handle
+        if self.dependant.query_params or self.dependant.header_params or len(self.dependant.body_params) > 1:
+            raise TypeError(f"{self.endpoint.__name__}: with a body, other arguments come from the path")
+        endpoint: Endpoint = self.endpoint
+        return _with_body(endpoint, self.dependant.body_params[0], repeatable)
 
-        async def read_then_handle(request: Request) -> Response:
-            body = b"" if field is None else await _read_json(request, required)
-            key = key_of(request) if repeatable else None
-            if key is None:
-                return await handle(request)
-            return await once(request, key, Fingerprint(request, body), lambda: handle(request))
 
-        return read_then_handle
+def _repeatable(handle: Handler) -> Handler:
+    async def handle_once(request: Request) -> Response:
+        key = key_of(request)
+        if key is None:
+            return await handle(request)
+        return await once(request, key, Fingerprint(request, b""), lambda: handle(request))
+
+    return handle_once
+
+
+def _with_body(endpoint: Endpoint, field: Any, repeatable: bool) -> Handler:
+    required, name = field.field_info.is_required(), field.name
+
+    async def read_then_handle(request: Request) -> Response:
+        raw = await _read(request)
+        arguments: dict[str, Any] = dict(request.path_params)
+        if raw or required:
+            value, errors = field.validate(parse_json(raw), {}, loc=("body",))
+            if errors:
+                raise InvalidInput(describe_invalid(errors))
+            arguments[name] = value
+        key = key_of(request) if repeatable else None
+        if key is None:
+            return await endpoint(request=request, **arguments)
+        work = partial(endpoint, request=request, **arguments)
+        return await once(request, key, Fingerprint(request, raw), work)
+
+    return read_then_handle
 
 
 async def once(
@@ -140,19 +170,10 @@ async def once(
     return await repeats.once(PRINCIPAL, key, fingerprint, work)
 
 
-async def _read_json(request: Request, required: bool) -> bytes:
-    """Puts the parsed body where the framework looks for it."""
+async def _read(request: Request) -> bytes:
+    """The body, of a type that is JSON."""
     check_encoding(request)
     media_type = media_type_of(request)
     if not is_json(media_type):
         raise unsupported_media_type(media_type, "application/json")
-    body = await read_body(request, limits_of(request).max_body)
-    if not body and not required:
-        request.__dict__.update(_body=b"")
-        return body
-    if not media_type:
-        # The framework reads a body as JSON only where the media type says so.
-        request.scope["headers"].append((b"content-type", b"application/json"))
-        request.__dict__.pop("_headers", None)
-    request.__dict__.update(_body=body, _json=parse_json(body))
-    return body
+    return await read_body(request, limits_of(request).max_body)

@@ -22,7 +22,7 @@ from vectable.server.limits import Limits
 
 log = logging.getLogger("vectable.server")
 _BACKLOG = 2_048
-_GRACE_S = 10
+_GRACE_S = 5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Ready = Callable[[str], None]
 """Called with the server's URL once it answers."""
