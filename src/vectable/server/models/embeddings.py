@@ -43,7 +43,7 @@ class ModelsResponse(BaseModel):
 class PreloadResponse(BaseModel):
     id: str
     dimensions: int
-    load_ms: float = Field(description="0 where the model was loaded already.")
+    load_ms: float = Field(description="Next to nothing where the model was loaded already.")
 
 
 class ClearRequest(Body):
