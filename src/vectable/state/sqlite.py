@@ -25,6 +25,8 @@ class SqliteStateStore:
 
     async def get(self, keys: Sequence[str]) -> dict[str, Entry]:
         """The entries that exist among `keys`."""
+        if len(keys) == 1:
+            return self._get_one(keys[0])
         found: dict[str, Entry] = {}
         with self._driver.reading() as connection:
             for chunk in _chunks(list(dict.fromkeys(keys))):
@@ -34,6 +36,16 @@ class SqliteStateStore:
                 ).fetchall()
                 found.update((key, Entry(value, revision)) for key, value, revision in rows)
         return found
+
+    def _get_one(self, key: str) -> dict[str, Entry]:
+        # One statement is one moment by itself: no transaction around it, which every search would pay for.
+        with self._driver.translated:
+            connection = self._driver.take()
+            try:
+                row = connection.execute("SELECT value, revision FROM state WHERE key = ?", (key,)).fetchone()
+            finally:
+                self._driver.give(connection)
+        return {} if row is None else {key: Entry(*row)}
 
     async def scan(self, prefix: str) -> dict[str, Entry]:
         """Every entry whose key starts with `prefix`, ordered by key (code points)."""
