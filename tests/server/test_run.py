@@ -64,6 +64,27 @@ def test_stops_when_told_and_finishes_what_is_under_way(tmp_path: Path, sign: si
         process.wait()
 
 
+def test_a_request_that_does_not_end_is_told_of_the_stop(tmp_path: Path) -> None:
+    process, url = start(tmp_path / "db")
+    try:
+        httpx.post(f"{url}/api/v1/tables", json={"name": "t", "columns": {}})
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=30) as stalled:
+            stalled.sendall(
+                b"POST /api/v1/tables/t/rows HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+                b"Content-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\n{}\n"
+            )
+            assert b"100" in stalled.recv(1_000)
+            process.send_signal(signal.SIGTERM)
+            answer = b""
+            while chunk := stalled.recv(65_536):
+                answer += chunk
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"shutting down" in answer
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+
+
 def test_addresses_others_can_reach_are_refused() -> None:
     for host in ("127.0.0.1", "localhost", "::1", "[::1]", "127.8.8.8"):
         assert is_loopback(host)

@@ -100,6 +100,7 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Ready | Non
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=_GRACE_S,
             backlog=_BACKLOG,
         )
