@@ -19,6 +19,13 @@ SUITES = {
     "quality": "nDCG@10 and recall@100 on the test collections",
 }
 
+_HEAD = """# Performance
+
+Written by `python -m benchmarks --markdown docs/performance.md` (`make bench` prints the same). Both sides of a
+ratio are timed alternately in one run, so that a busy machine slows both; times are medians unless they say
+otherwise. Vectors are clustered, as text embeddings are. The targets are those the project set itself.
+"""
+
 
 def main() -> int:
     """Runs the suites asked for; 1 when a target was missed."""
@@ -47,7 +54,7 @@ def main() -> int:
 
 
 def _markdown(everything: dict[str, list[Figure]]) -> str:
-    lines = [f"Measured on: {machine()}", ""]
+    lines = [_HEAD, f"Measured on: {machine()}", ""]
     for name, figures in everything.items():
         lines += [
             f"### {name}: {SUITES[name]}",
