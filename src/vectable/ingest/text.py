@@ -78,7 +78,9 @@ def read_csv(source: BinaryIO, table: Table, batch_size: int) -> Iterator[list[d
     try:
         yield from _batched(_csv_rows(lines, table), batch_size)
     finally:
-        lines.detach()
+        # The source is the caller's to close; a wrapper left to itself would close it.
+        if not source.closed:
+            lines.detach()
 
 
 def _csv_rows(lines: io.TextIOWrapper, table: Table) -> Iterator[dict[str, Any]]:
