@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -21,8 +24,8 @@ SUITES = {
 
 _HEAD = """# Performance
 
-Written by `python -m benchmarks --markdown docs/performance.md` (`make bench` prints the same). Both sides of a
-ratio are timed alternately in one run, so that a busy machine slows both; times are medians unless they say
+Written by `python -m benchmarks --markdown docs/performance.md` (`make bench` prints the same). Both sides of
+a ratio are timed alternately in one run, so that a busy machine slows both; times are medians unless they say
 otherwise. Vectors are clustered, as text embeddings are. The targets are those the project set itself.
 """
 
@@ -37,20 +40,38 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=SUITES, help="run this suite (may be repeated)")
     parser.add_argument("--markdown", type=Path, help="also write the figures into this file, as a table")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     arguments = parser.parse_args()
+    with contextlib.redirect_stdout(sys.stderr if arguments.json else sys.stdout):
+        everything = _measured(arguments.only or list(SUITES))
+    if arguments.json:
+        print(json.dumps(_data(everything), indent=2))
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(_markdown(everything), encoding="utf-8")
+    missed = any(f.met is False for figures in everything.values() for f in figures)
+    return 1 if missed and arguments.strict else 0
+
+
+def _measured(names: list[str]) -> dict[str, list[Figure]]:
     print(f"machine: {machine()}\n", flush=True)
     everything: dict[str, list[Figure]] = {}
-    for name in arguments.only or SUITES:
+    for name in names:
         print(f"… {name}: {SUITES[name]}", file=sys.stderr, flush=True)
         figures = importlib.import_module(f"benchmarks.{name}").run()
         everything[name] = figures
         show(f"{name}: {SUITES[name]}", figures)
         print(flush=True)
-    if arguments.markdown is not None:
-        arguments.markdown.write_text(_markdown(everything), encoding="utf-8")
     missed = [f for figures in everything.values() for f in figures if f.met is False]
     print(f"{len(missed)} missed of {sum(f.met is not None for v in everything.values() for f in v)} targets")
-    return 1 if missed and arguments.strict else 0
+    return everything
+
+
+def _data(everything: dict[str, list[Figure]]) -> dict[str, object]:
+    suites = {
+        name: [{**dataclasses.asdict(f), "met": f.met} for f in figures]
+        for name, figures in everything.items()
+    }
+    return {"machine": machine(), "suites": suites}
 
 
 def _markdown(everything: dict[str, list[Figure]]) -> str:
