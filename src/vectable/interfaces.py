@@ -63,8 +63,8 @@ class SchemaChange:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A filter split for a backend: `native` is what it evaluates, exactly or as a superset; `residual` is what
-    the engine must still check on every row that comes back (None: nothing)."""
+    """A filter split for a backend: `native` is what it evaluates, exactly or as a superset; `residual` is
+    what the engine must still check on every row that comes back (None: nothing)."""
 
     native: Any
     residual: Predicate | None = None
@@ -120,17 +120,18 @@ class View(Protocol):
         """How many cells are in each state of `core.cell.CELL_STATES`."""
 
     def changes(self, since: Mark) -> AsyncIterator[Sequence[KeyBytes]]:
-        """Keys of rows put, deleted, or given a vector after `since` up to this view's mark. May repeat, never
-        miss. Raises MarkExpired for a mark that is foreign or too old."""
+        """Keys of rows put, deleted, or given a vector after `since` up to this view's mark. May repeat,
+        never miss. Raises MarkExpired for a mark that is foreign or too old."""
 
     async def nearest(self, version: Version, vector: Vector, k: int, where: Pushed) -> Candidates:
-        """At least the `k` nearest servable rows passing `where.native` (fewer: that is all there are). `vector`
-        is float32[dimensions]."""
+        """At least the `k` nearest servable rows passing `where.native`, ties by key (fewer: that is all
+        there are); with `complete` these are the true ones by the core's distances. `vector` is
+        float32[dimensions]."""
 
 
 class Backend(Protocol):
-    """Where rows and cells live. Methods take the table's definition; storage goes by ids, so names may change.
-    Errors: of vectable.errors only."""
+    """Where rows and cells live. Methods take the table's definition; storage goes by ids, so names may
+    change. Errors: of vectable.errors only."""
 
     @property
     def capabilities(self) -> Capabilities: ...
@@ -148,7 +149,7 @@ class Backend(Protocol):
     async def receipt(self, table: Table, idempotency_key: str) -> bytes | None: ...
     def view(self, table: Table, at_least: Mark | None = None) -> AbstractAsyncContextManager[View]:
         """Sees everything up to `at_least` at least; by default, everything committed before the call, except
-        where `capabilities.snapshot` is "none": there, reading one's own writes needs their receipt's mark."""
+        where `capabilities.snapshot` is "none": there, reading one's own writes needs their mark."""
 
     async def maintain(self) -> None:
         """Housekeeping: prune tombstones, checkpoint. Safe at any time."""
@@ -197,7 +198,8 @@ class VectorCache(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """`fingerprint` names what makes vectors comparable: weights, runtime, precision, pooling, token limit."""
+    """`fingerprint` names what makes vectors comparable: weights, runtime, precision, pooling, token
+    limit."""
 
     id: str
     fingerprint: str
@@ -254,7 +256,8 @@ class ModelLibrary(Protocol):
     """Models by name."""
 
     def resolve(self, name: str, *, allow_paths: bool = False, fake: bool | None = None) -> ModelCard:
-        """What is known of a model, without loading it. Raises InvalidInput, ModelNotFound, ModelUnavailable."""
+        """What is known of a model, without loading it. Raises InvalidInput, ModelNotFound,
+        ModelUnavailable."""
 
     def known_models(self) -> list[ModelCard]: ...
     def load(
@@ -265,7 +268,8 @@ class ModelLibrary(Protocol):
         allow_paths: bool = False,
         fake: bool | None = None,
     ) -> EmbeddingProvider:
-        """The model, ready to embed. Slow: call it on a worker thread. Raises as `resolve`, and Unsupported."""
+        """The model, ready to embed. Slow: call it on a worker thread. Raises as `resolve`, and
+        Unsupported."""
 
 
 class VectorIndex(Protocol):

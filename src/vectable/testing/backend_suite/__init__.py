@@ -42,4 +42,5 @@ class BackendSuite(
     - `known_gaps`: {name of a test: reason} for what is known not to hold. Each is a strict expected failure,
       so a gap that is closed must be struck from the list.
 
-    What a backend's capabilities do not offer is asserted to be refused, not skipped."""
+    What a backend's capabilities do not offer is asserted to be refused. Skipped is only what cannot be
+    asserted: that views stand still where they say they do not, and durability where nothing is to last."""
