@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -22,11 +25,15 @@ from vectable.engine.read import Reader
 from vectable.engine.refresh import Refresher
 from vectable.engine.resident import ResidentRegistry
 from vectable.engine.search import Searcher
+from vectable.engine.sweep import Sweeper
 from vectable.engine.write import Writer
-from vectable.errors import Unsupported
+from vectable.errors import ReadOnlyDatabase, Unsupported, VectableError
 from vectable.indexes.faiss import FaissLibrary
 from vectable.interfaces import Progress
 from vectable.storage import Storage, database_directory, open_storage
+
+log = logging.getLogger(__name__)
+_HOUSEKEEPING_S = 3_600.0
 
 
 class Database:
@@ -48,7 +55,8 @@ class Database:
         self.refresher = Refresher(
             self.backend, self.catalog, self.embedder, self.jobs, self.leases, settings.inline_cells
         )
-        self.writer = Writer(self.backend, self.catalog, self.embedder, self.refresher)
+        self.sweeper = Sweeper(self.catalog, self.jobs, self.leases, self.refresher, settings.inline_cells)
+        self.writer = Writer(self.backend, self.catalog, self.embedder, self.refresher, self.sweeper)
         self.columns = EmbeddingColumns(
             self.backend, self.catalog, self.embedder, self.refresher, self.leases
         )
@@ -82,6 +90,7 @@ class Database:
 
     async def close(self) -> None:
         """Stops this process's jobs (they are taken up again by the next one) and closes every file."""
+        await self.sweeper.close()
         await self.jobs.close()
         await self.searcher.close()
         await self.embedder.close()
@@ -96,6 +105,20 @@ class Database:
         if self._storage.backup is None:
             raise Unsupported("a database in memory cannot be backed up", hint="open a directory instead")
         await self._storage.backup(file, overwrite=overwrite, progress=progress)
+
+    async def tend(self) -> None:
+        """For a process that stays: takes up what others left when they died, and keeps house. Until
+        cancelled; never fails."""
+        while True:
+            try:
+                await self.maintain()
+            except ReadOnlyDatabase:
+                pass  # whoever may write will do it
+            except VectableError as error:
+                log.warning("housekeeping waits for another time: %s", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HOUSEKEEPING_S):
+                    await self.sweeper.tend()
 
     async def maintain(self) -> None:
         """Housekeeping: prunes what is no longer needed. Safe at any time."""

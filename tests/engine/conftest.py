@@ -21,6 +21,7 @@ from vectable.engine.embed import Embedder
 from vectable.engine.jobs import Jobs
 from vectable.engine.leases import Leases
 from vectable.engine.refresh import Refresher
+from vectable.engine.sweep import Sweeper
 from vectable.engine.write import Writer
 from vectable.errors import ProviderError
 from vectable.interfaces import Item, ModelIdentity, Purpose
@@ -92,7 +93,10 @@ class Engine:
         self.refresher = Refresher(
             backend, self.catalog, self.embedder, self.jobs, self.leases, self.settings.inline_cells
         )
-        self.writer = Writer(backend, self.catalog, self.embedder, self.refresher)
+        self.sweeper = Sweeper(
+            self.catalog, self.jobs, self.leases, self.refresher, self.settings.inline_cells
+        )
+        self.writer = Writer(backend, self.catalog, self.embedder, self.refresher, self.sweeper)
         self.columns = EmbeddingColumns(backend, self.catalog, self.embedder, self.refresher, self.leases)
 
     def again(self) -> Engine:

@@ -8,7 +8,9 @@ finishes it; every step may be repeated.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -28,14 +30,17 @@ from vectable.engine.definitions import check_new_column, parse_columns, parse_k
 from vectable.engine.search import drive
 from vectable.errors import (
     AlreadyExists,
+    BackendError,
     Conflict,
     InvalidInput,
+    MarkExpired,
     StaleGeneration,
     TableNotFound,
     did_you_mean,
 )
-from vectable.interfaces import Backend, SchemaChange, StateStore
+from vectable.interfaces import Backend, SchemaChange, StateStore, View
 
+log = logging.getLogger(__name__)
 REVISION = "catalog"
 """State key touched by every change, so that one cheap read tells whether anything changed."""
 Kind = Literal[
@@ -94,6 +99,22 @@ class Catalog:
         if (entry.revision if entry else 0) != self._revision:
             return None
         return self._tables.get(self._names.get(self._split(context, name), ""))
+
+    @asynccontextmanager
+    async def view(self, table: Table) -> AsyncIterator[View]:
+        """The table as it is now, everything this process wrote included. Raises StaleGeneration,
+        TableNotFound."""
+        async with AsyncExitStack() as stack:
+            try:
+                found = await stack.enter_async_context(self._backend.view(table, self.marks.get(table.id)))
+            except MarkExpired:
+                self.forget_mark(table)
+                found = await stack.enter_async_context(self._backend.view(table))
+            yield found
+
+    def forget_mark(self, table: Table) -> bool:
+        """After MarkExpired: what this process wrote is from before a restore. Whether there was a mark."""
+        return self.marks.pop(table.id, None) is not None
 
     async def by_id(self, table_id: str) -> Table | None:
         """The definition with that id, under whatever name; None when it was dropped."""
@@ -198,7 +219,7 @@ class Catalog:
     async def _require_empty_or_fillable(self, table: Table, column: Column) -> None:
         if column.nullable or column.default is not None:
             return
-        async with self._backend.view(table, self.marks.get(table.id)) as view:
+        async with self.view(table) as view:
             if await view.count(self._backend.push(table, TRUE)):
                 raise InvalidInput(
                     f"column {column.name!r} may not be null, but the table has rows without it",
@@ -243,9 +264,11 @@ class Catalog:
         column: Column | None = None,
         version: Version | None = None,
         index: Index | None = None,
+        notes: Mapping[str, bytes] | None = None,
     ) -> Table:
-        """One step of a definition: `columns` and `indexes` map the current definition to the new value.
-        Tried again when another writer's change came between. Raises TableNotFound when the table is gone."""
+        """One step of a definition: `columns` and `indexes` map the current definition to the new value;
+        `notes` enter the state store with it. Tried again when another writer's change came between. Raises
+        TableNotFound when the table is gone."""
         for _ in range(20):
             table, revision = await self._settled(table_id)
             updates: dict[str, Any] = {}
@@ -259,7 +282,7 @@ class Catalog:
                 next=Change(kind=kind, table=after, column=column, version=version, index=index),
             )
             try:
-                await self._commit({}, {}, table_id, record, revision)
+                await self._commit({}, notes or {}, table_id, record, revision)
             except Conflict:
                 continue
             await self._settle(table_id)
@@ -336,14 +359,22 @@ class Catalog:
                 unsettled.append(key.removeprefix("table/"))
             if record.table is not None:
                 tables[record.table.id] = record.table
-        if unsettled:
-            for table_id in unsettled:
-                await self._settle(table_id)
+        if unsettled and await self._settled_all(unsettled):
             await self._refresh()
             return
         self._tables = tables
         self._names = {(t.namespace, t.name): t.id for t in tables.values()}
-        self._revision = revision
+        self._revision = -1 if unsettled else revision
+
+    async def _settled_all(self, table_ids: Sequence[str]) -> bool:
+        """False where nothing can be written now: then the definitions from before the changes hold."""
+        try:
+            for table_id in table_ids:
+                await self._settle(table_id)
+        except BackendError as error:
+            log.warning("a change of a table's definition waits to be finished: %s", error)
+            return False
+        return True
 
 
 def _record_key(table_id: str) -> str:

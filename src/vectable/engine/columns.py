@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from vectable.core.context import Context
-from vectable.core.predicate import TRUE
 from vectable.core.recipe import check_template, source_template
 from vectable.core.schema import Column, ColumnType, Embedding, Metric, Table, Version, check_name
 from vectable.engine.catalog import Catalog
@@ -47,7 +46,8 @@ class EmbeddingColumns:
     ) -> tuple[Table, Column, str | None]:
         """A new embedding column, and the job that embeds the rows there are (None: done already).
         Exactly one of `source_column` and `template` is given. With `if_exists="ok"` an equal column is
-        returned as it is. Raises AlreadyExists, UnknownColumn, InvalidInput, ModelNotFound, ModelUnavailable."""
+        returned as it is. Raises AlreadyExists, UnknownColumn, InvalidInput, ModelNotFound,
+        ModelUnavailable."""
         table = await self._catalog.get(context, table_name)
         check_name(column_name, "column")
         if column_name in RESERVED:
@@ -88,17 +88,17 @@ class EmbeddingColumns:
         if existing is not None and if_exists == "ok":
             return table, _same(table, existing, column), None
         check_new_column(table, column)
+        # Owed from the moment the column is there, so that a crash before the backfill loses nothing.
+        owed, note = self._refresher.owe_backfill(table, column)
         table = await self._catalog.change(
             table.id,
             "stage_version",
             lambda t: (*t.columns, check_new_column(t, column)),
             column=column,
             version=version,
+            notes={owed: note},
         )
-        async with self._backend.view(table, self._catalog.marks.get(table.id)) as view:
-            rows = await view.count(self._backend.push(table, TRUE))
-        job = await self._refresher.backfill(table, column.id, rows) if rows else None
-        return table, column, job
+        return table, column, await self._refresher.backfill(table, column, owed)
 
     async def list(self, context: Context, table_name: str) -> list[tuple[Column, Mapping[str, int]]]:
         """Every embedding column with the number of its cells in each state; `in_progress` counts those
@@ -108,7 +108,7 @@ class EmbeddingColumns:
 
     async def states(self, table: Table, column: Column) -> dict[str, int]:
         """The number of the column's cells in each state, `in_progress` included."""
-        async with self._backend.view(table, self._catalog.marks.get(table.id)) as view:
+        async with self._catalog.view(table) as view:
             counts = await view.cell_states(column.version.id)
         working = await self._leases.held(f"embed/{column.version.id}")
         waiting = counts.get("new", 0) + counts.get("stale", 0)

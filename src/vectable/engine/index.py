@@ -80,15 +80,16 @@ class Indexer:
             parameters=dict(parameters or {}),
             version=column.version.id,
         )
-        table = await self._add(table, index)
         if method == "flat":
-            await self._record(index, {"status": "ready", "recall": 1.0})
+            await self._add(table, index, {_key(index): json.dumps({"status": "ready", "recall": 1.0})})
             return index, None
-        await self._record(index, {"status": "building"})
         payload = {"table": table.id, "index": index.id}
-        async with self._backend.view(table, self._catalog.marks.get(table.id)) as view:
+        # Owed from the moment the index is there, so that a crash before the job is recorded loses nothing.
+        owed, note = self._jobs.owe("index", table.full_name, payload)
+        table = await self._add(table, index, {_key(index): '{"status": "building"}', owed: note.decode()})
+        async with self._catalog.view(table) as view:
             total = (await view.cell_states(column.version.id)).get("ready", 0)
-        return index, await self._jobs.start("index", table.full_name, payload, total)
+        return index, await self._jobs.start("index", table.full_name, payload, total, owed)
 
     async def create_scalar(
         self, context: Context, name: str, column_name: str, type_: str, index_name: str | None = None
@@ -104,10 +105,10 @@ class Indexer:
             raise Unsupported("this backend has no scalar indexes")
         base = index_name or _free_name(table, f"{column_name}_{type_}")
         index = Index(id=new_id(), name=base, column=column.id, type=cast(Any, type_))
-        await self._add(table, index)
+        await self._add(table, index, {})
         return index
 
-    async def _add(self, table: Table, index: Index) -> Table:
+    async def _add(self, table: Table, index: Index, notes: Mapping[str, str]) -> Table:
         check_name(index.name, "index")
 
         def indexes(current: Table) -> tuple[Index, ...]:
@@ -117,7 +118,14 @@ class Indexer:
 
         kind: Any = "redefine" if index.type == "vector" else "create_index"
         column = next(c for c in table.columns if c.id == index.column)
-        return await self._catalog.change(table.id, kind, indexes=indexes, column=column, index=index)
+        return await self._catalog.change(
+            table.id,
+            kind,
+            indexes=indexes,
+            column=column,
+            index=index,
+            notes={key: note.encode() for key, note in notes.items()},
+        )
 
     async def list(self, context: Context, name: str) -> list[dict[str, Any]]:
         """Every index of the table, JSON-ready, as `GET …/indexes` answers."""
@@ -153,10 +161,17 @@ class Indexer:
         index = next((i for i in table.indexes if i.id == payload["index"]), None) if table else None
         if table is None or index is None:
             return
+
+        def step(done: int, total: int) -> None:
+            progress.set(done, total)
+            if progress.stopped:
+                raise Conflict("the build was stopped")
+
         try:
-            recall = await self._searcher.build_index(table, index, progress.set)
+            recall = await self._searcher.build_index(table, index, step)
         except asyncio.CancelledError:
-            await self._record(index, {"status": "error", "error": "cancelled"})
+            if progress.cancelled:
+                await self._record(index, {"status": "error", "error": "cancelled"})
             raise
         except VectableError as error:
             await self._record(index, {"status": "error", "error": str(error)})

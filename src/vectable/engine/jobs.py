@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import json
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
 from vectable.core.context import Context
 from vectable.core.schema import new_id
-from vectable.engine.leases import Leases
-from vectable.errors import Conflict, JobNotFound, VectableError
+from vectable.engine.leases import Leases, alive, signature
+from vectable.errors import BackendError, Conflict, JobNotFound, VectableError
 from vectable.interfaces import StateStore
 
 Status = Literal["queued", "running", "done", "error", "cancelled"]
@@ -22,6 +25,10 @@ ENDED: frozenset[str] = frozenset({"done", "error", "cancelled"})
 _KEEP = 1_000
 _POLL_S = 0.15
 _PUBLISH_S = 0.5
+_OWED = "owed/"
+_OPEN = "open-job/"
+"""Beside the record of every job that has not ended, so that those are found without reading all."""
+log = logging.getLogger(__name__)
 
 
 class Job(BaseModel):
@@ -41,18 +48,24 @@ class Job(BaseModel):
     finished_at: str | None = None
 
 
-class _Record(BaseModel):
+class Unfinished(BaseModel):
+    """A job that has not ended, with what its work is given."""
+
     job: Job
     payload: dict[str, Any] = Field(default_factory=dict)
+    owed: str | None = None
+    """The note that this job redeems."""
 
 
 class Progress:
-    """Handed to a job's work: told what is done, asked whether to stop."""
+    """Handed to a job's work: told what is done, asked whether to stop. `stopped`: the work is to end, since
+    somebody cancelled the job (`cancelled`) or this process ends."""
 
     def __init__(self, total: int) -> None:
         self.done = 0
         self.total = total
         self.cancelled = False
+        self.stopped = False
         self._started = time.monotonic()
 
     def add(self, n: int) -> None:
@@ -69,7 +82,7 @@ class Progress:
         return self.done / seconds if self.done and seconds > 0 else None
 
 
-Work = Callable[[dict[str, Any], Progress], Awaitable[None]]
+Work = Callable[[dict[str, Any], Progress], Coroutine[Any, Any, None]]
 """(payload, progress): must be safe to run again from the start after a crash."""
 
 
@@ -86,16 +99,40 @@ class Jobs:
         """Says how jobs of `kind` are done."""
         self._kinds[kind] = work
 
-    async def start(self, kind: str, table: str, payload: dict[str, Any], total: int) -> str:
-        """Records a job and begins it in this process; its id."""
+    async def start(
+        self, kind: str, table: str, payload: dict[str, Any], total: int, owed: str | None = None
+    ) -> str:
+        """Records a job and begins it in this process; its id. `owed`: the note it redeems."""
         job = Job(id=new_id(), kind=kind, table=table, status="queued", total=total, created_at=_now())
-        await self._save(_Record(job=job, payload=payload))
+        record = Unfinished(job=job, payload=payload, owed=owed)
+        puts = {f"job/{job.id}": record.model_dump_json().encode(), f"{_OPEN}{job.id}": b""}
+        await self._state.commit(puts=puts)
         self._begin(job.id)
         return job.id
 
+    def owe(self, kind: str, table: str, payload: dict[str, Any]) -> tuple[str, bytes]:
+        """A note (key and value in the state store) that a job has to be done. Committed together with what
+        makes the job necessary, it outlives a crash before the job is recorded."""
+        note = {"kind": kind, "table": table, "payload": payload, **signature()}
+        return f"{_OWED}{new_id()}", json.dumps(note).encode()
+
+    async def redeem(self, owed: str) -> None:
+        """What was owed is done, without a job."""
+        await self._state.commit(deletes=[owed])
+
+    def runs(self, job_id: str) -> bool:
+        """Whether this process works on it."""
+        return job_id in self._tasks
+
     def _begin(self, job_id: str) -> None:
         self._tasks[job_id] = task = asyncio.create_task(self._run(job_id), name=f"job {job_id}")
-        task.add_done_callback(lambda _: self._tasks.pop(job_id, None))
+        task.add_done_callback(partial(self._ended, job_id))
+
+    def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(job_id, None)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.warning("job %s was left to another process or another time: %s", job_id, _sentence(error))
 
     async def _run(self, job_id: str) -> None:
         async with self._leases.hold(f"job/{job_id}") as lease:
@@ -107,41 +144,49 @@ class Jobs:
             record.job.status = "running"
             await self._save(record)
             progress = Progress(record.job.total)
-            work = asyncio.create_task(self._work(record, progress))
+            work = asyncio.create_task(self._kinds[record.job.kind](record.payload, progress))
             try:
                 await self._watch(record, progress, work)
-            except asyncio.CancelledError:
-                work.cancel()
-                raise
+            finally:
+                await _end(work, progress)
 
-    async def _work(self, record: _Record, progress: Progress) -> None:
-        await self._kinds[record.job.kind](record.payload, progress)
-
-    async def _watch(self, record: _Record, progress: Progress, work: asyncio.Task[None]) -> None:
+    async def _watch(self, record: Unfinished, progress: Progress, work: asyncio.Task[None]) -> None:
         job = record.job
         while not work.done():
             await asyncio.wait([work], timeout=_PUBLISH_S)
             if work.done():
                 break
-            if (await self._record(job.id)).job.status == "cancelled":
-                work.cancel()
-                await asyncio.wait([work])
-                return
-            _report(job, progress)
-            await self._save(record, unless="cancelled")
+            try:
+                if await self._cancelled(job.id):
+                    progress.cancelled = True
+                    await _end(work, progress)
+                    return
+                _report(job, progress)
+                await self._save(record, unless="cancelled")
+            except BackendError as unsaved:
+                log.warning("the progress of job %s could not be noted: %s", job.id, unsaved)
         _report(job, progress)
         error = None if work.cancelled() else work.exception()
         job.status = "cancelled" if work.cancelled() else "error" if error else "done"
         job.error = None if error is None else _sentence(error)
         job.finished_at, job.eta_s = _now(), None
-        await self._save(record)
         if error is not None and not isinstance(error, VectableError):
-            raise error
+            log.error("job %s failed", job.id, exc_info=error)
+        await self._save(record)
+
+    async def _cancelled(self, job_id: str) -> bool:
+        """Whether somebody cancelled it; also when it is no longer known, after a restore."""
+        try:
+            return (await self._record(job_id)).job.status == "cancelled"
+        except JobNotFound:
+            return True
 
     async def list(self, context: Context) -> list[Job]:
         """Every job still known, the newest first."""
         records = await self._state.scan("job/")
-        jobs = [_Record.model_validate_json(e.value).job for e in records.values()]
+        jobs = [Unfinished.model_validate_json(e.value).job for e in records.values()]
+        if len(jobs) > 2 * _KEEP:
+            await self.prune()
         return sorted(jobs, key=lambda j: (j.created_at, j.id), reverse=True)
 
     async def get(self, job_id: str) -> Job:
@@ -180,22 +225,37 @@ class Jobs:
         return await self.get(job_id)
 
     async def resume(self) -> int:
-        """Takes over jobs whose process is gone; how many. Safe in every process."""
+        """Takes over jobs whose process is gone, and starts those that are owed; how many. Safe in every
+        process."""
         resumed = 0
-        for entry in (await self._state.scan("job/")).values():
-            job = _Record.model_validate_json(entry.value).job
-            if job.status in ENDED or job.id in self._tasks or job.kind not in self._kinds:
+        unfinished = await self.unfinished()
+        for record in unfinished:
+            job = record.job
+            if job.id in self._tasks or job.kind not in self._kinds:
                 continue
             if not await self._leases.held(f"job/{job.id}"):
                 self._begin(job.id)
                 resumed += 1
+        redeemed = {record.owed for record in unfinished}
+        for key, entry in (await self._state.scan(_OWED)).items():
+            note = json.loads(entry.value)
+            if key not in redeemed and note["kind"] in self._kinds and not alive(note):
+                await self.start(note["kind"], note["table"], note["payload"], 0, key)
+                resumed += 1
         return resumed
+
+    async def unfinished(self) -> Sequence[Unfinished]:
+        """Every job that has not ended, wherever it runs."""
+        ids = [key.removeprefix(_OPEN) for key in await self._state.scan(_OPEN)]
+        entries = await self._state.get([f"job/{id_}" for id_ in ids])
+        records = [Unfinished.model_validate_json(e.value) for e in entries.values()]
+        return [r for r in records if r.job.status not in ENDED]
 
     async def prune(self) -> None:
         """Forgets all but the newest thousand ended jobs."""
         ended = []
         for key, entry in (await self._state.scan("job/")).items():
-            job = _Record.model_validate_json(entry.value).job
+            job = Unfinished.model_validate_json(entry.value).job
             if job.status in ENDED:
                 ended.append((job.created_at, key))
         old = [key for _, key in sorted(ended)[:-_KEEP]]
@@ -213,23 +273,37 @@ class Jobs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _record(self, job_id: str) -> _Record:
+    async def _record(self, job_id: str) -> Unfinished:
         key = f"job/{job_id}"
         entry = (await self._state.get([key])).get(key)
         if entry is None:
             raise JobNotFound(f"there is no job {job_id!r}", hint="list the jobs to see what there is")
-        return _Record.model_validate_json(entry.value)
+        return Unfinished.model_validate_json(entry.value)
 
-    async def _save(self, record: _Record, unless: Status | None = None) -> None:
+    async def _save(self, record: Unfinished, unless: Status | None = None) -> None:
+        """Once the job has ended, what pointed to it as unfinished goes, too."""
         key = f"job/{record.job.id}"
+        paid: list[str] = []
+        if record.job.status in ENDED:
+            paid = [f"{_OPEN}{record.job.id}", *([record.owed] if record.owed else [])]
         for _ in range(5):
             entry = (await self._state.get([key])).get(key)
-            if entry and unless and _Record.model_validate_json(entry.value).job.status == unless:
+            if entry and unless and Unfinished.model_validate_json(entry.value).job.status == unless:
                 break
             expects = {key: entry.revision if entry else 0}
             with contextlib.suppress(Conflict):
-                await self._state.commit(expects, {key: record.model_dump_json().encode()})
+                await self._state.commit(expects, {key: record.model_dump_json().encode()}, paid)
                 break
+
+
+async def _end(work: asyncio.Task[None], progress: Progress) -> None:
+    """Stops the work and waits until it has."""
+    if not work.done():
+        progress.stopped = True
+        work.cancel()
+        await asyncio.wait([work])
+    if not work.cancelled():
+        work.exception()  # looked at, so that asyncio does not complain
 
 
 def _report(job: Job, progress: Progress) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from vectable.core.schema import new_id
-from vectable.errors import Conflict
+from vectable.errors import BackendError, Conflict
 from vectable.interfaces import StateStore
 
 TTL_S = 30.0
 RENEW_S = 8.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +31,28 @@ class Lease:
     fence: int
 
 
-def _alive(holder: dict[str, object]) -> bool:
+def signature() -> dict[str, object]:
+    """What others can tell this process by, for a time: see `alive`."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "expires": time.time() + TTL_S}
+
+
+def alive(holder: dict[str, object]) -> bool:
     """Whether the holder may still be working: not expired, and its process exists where that can be seen."""
     if float(str(holder["expires"])) < time.time():
         return False
-    if holder["host"] != socket.gethostname():
-        return True
+    return holder["host"] != socket.gethostname() or _runs(int(str(holder["pid"])))
+
+
+def _runs(process: int) -> bool:
+    """Whether that process of this machine still runs: one that ended and nobody waited for does not."""
     try:
-        os.kill(int(str(holder["pid"])), 0)
+        os.kill(process, 0)
+        stat = Path(f"/proc/{process}/stat").read_bytes()
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
-    return True
+    except OSError:
+        return True  # it is somebody else's, or this system has no /proc
+    return stat.rpartition(b")")[2].split()[:1] not in ([b"Z"], [b"X"])
 
 
 class Leases:
@@ -55,7 +67,7 @@ class Leases:
         key = f"lease/{name}"
         entry = (await self._state.get([key])).get(key)
         holder = json.loads(entry.value) if entry else None
-        if holder is not None and holder["owner"] is not None and _alive(holder):
+        if holder is not None and holder["owner"] is not None and alive(holder):
             return None
         lease = Lease(name, self._owner, (holder["fence"] if holder else 0) + 1)
         try:
@@ -65,15 +77,7 @@ class Leases:
         return lease
 
     def _record(self, lease: Lease) -> bytes:
-        return json.dumps(
-            {
-                "owner": lease.owner,
-                "fence": lease.fence,
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "expires": time.time() + TTL_S,
-            }
-        ).encode()
+        return json.dumps({"owner": lease.owner, "fence": lease.fence, **signature()}).encode()
 
     async def held(self, name: str) -> bool:
         """Whether anybody is at work under that name now."""
@@ -82,7 +86,7 @@ class Leases:
         if entry is None:
             return False
         holder = json.loads(entry.value)
-        return holder["owner"] is not None and _alive(holder)
+        return holder["owner"] is not None and alive(holder)
 
     async def renew(self, lease: Lease) -> bool:
         """Extends it; False when it was lost to somebody else."""
@@ -117,10 +121,16 @@ class Leases:
             yield lease
         finally:
             renewal.cancel()
-            await self.release(lease)
+            try:
+                await self.release(lease)
+            except BackendError as error:
+                log.warning("the lease %s will expire by itself: %s", lease.name, error)
 
     async def _renew_forever(self, lease: Lease) -> None:
         while True:
             await asyncio.sleep(RENEW_S)
-            if not await self.renew(lease):
-                return
+            try:
+                if not await self.renew(lease):
+                    return
+            except BackendError as error:
+                log.warning("the lease %s could not be renewed: %s", lease.name, error)

@@ -7,19 +7,20 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from blake3 import blake3
 
 from vectable.core.cell import GIVEN
 from vectable.core.key import KeyBytes, decode_key, encode_key
 from vectable.core.recipe import content_key, render
-from vectable.core.rows import Row
+from vectable.core.rows import Guard, Put, Row
 from vectable.core.schema import Column, ColumnType, Table
 from vectable.core.values import check_default, value_check
 from vectable.core.vectors import check_vector, to_bytes
-from vectable.errors import InvalidInput, InvalidRow, did_you_mean
+from vectable.errors import InvalidInput, InvalidRow, KeyExists, did_you_mean
 
+OnConflict = Literal["error", "replace", "skip"]
 _ABSENT = object()
 KeyOut = Any
 """A key as users see it: its one part, or a list of parts."""
@@ -114,13 +115,8 @@ class RowCheck:
         )
 
 
-@lru_cache(maxsize=256)
-def _row_check(table_id: str, generation: int, table: _ByIdentity) -> RowCheck:
-    return RowCheck(table.table)
-
-
-class _ByIdentity:
-    """Makes a definition a cache key by its id and generation alone."""
+class _Definition:
+    """Makes a definition a cache key. The generation alone is not enough: after a restore it comes again."""
 
     __slots__ = ("table",)
 
@@ -131,15 +127,17 @@ class _ByIdentity:
         return hash((self.table.id, self.table.generation))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByIdentity) and (other.table.id, other.table.generation) == (
-            self.table.id,
-            self.table.generation,
-        )
+        return isinstance(other, _Definition) and (other.table is self.table or other.table == self.table)
 
 
 def row_check(table: Table) -> RowCheck:
     """The check of this generation of the table."""
-    return _row_check(table.id, table.generation, _ByIdentity(table))
+    return _row_check(_Definition(table))
+
+
+@lru_cache(maxsize=256)
+def _row_check(definition: _Definition) -> RowCheck:
+    return RowCheck(definition.table)
 
 
 def _default(column: Column) -> Any:
@@ -200,3 +198,46 @@ def key_out(key: KeyBytes) -> KeyOut:
     """The key as users see it."""
     parts = decode_key(key)
     return parts[0] if len(parts) == 1 else list(parts)
+
+
+def checked_rows(
+    table: Table, rows: Sequence[Mapping[str, Any]], make_id: Callable[[int], str]
+) -> tuple[list[Prepared], list[dict[str, bytes | None]]]:
+    """Rows ready to be written, and what each wants embedded. Raises InvalidRow."""
+    check = row_check(table)
+    prepared = [check.row(row, position, make_id) for position, row in enumerate(rows)]
+    return prepared, wanted(table, prepared)
+
+
+def one_per_key(rows: Sequence[Prepared], on_conflict: OnConflict) -> tuple[list[int], int]:
+    """Positions to write when a key comes twice in one call (the last under replace, the first under skip),
+    and how many were left out. Raises KeyExists under error."""
+    positions: dict[KeyBytes, int] = {}
+    for position, row in enumerate(rows):
+        if row.key in positions:
+            if on_conflict == "error":
+                raise KeyExists(
+                    f"row {position} has the key of row {positions[row.key]}",
+                    hint="give each row its own key, or on_conflict replace or skip",
+                    context={"row": position, "keys": [str(key_out(row.key))]},
+                )
+            if on_conflict == "skip":
+                continue
+        positions[row.key] = position
+    return list(positions.values()), len(rows) - len(positions)
+
+
+def put_of(
+    row: Prepared, wants: Mapping[str, bytes | None], cached: Mapping[tuple[str, bytes], bytes], guard: Guard
+) -> Put:
+    """The write of one row, with the vectors that are known already, by version id and content key."""
+    vectors = {v: vector for v, vector in row.given.items() if vector is not None and v in wants}
+    for version, want in wants.items():
+        if want is not None and want != GIVEN and (version, want) in cached:
+            vectors[version] = cached[version, want]
+    return Put(row.key, row.values, wants, vectors, guard)
+
+
+def is_open(put: Put) -> bool:
+    """Whether some cell may still have to be embedded."""
+    return any(want is not None and version not in put.vectors for version, want in put.wants.items())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from vectable.core.context import Context
 from vectable.core.evaluate import matches
@@ -22,8 +24,18 @@ from vectable.core.vectors import Vector, check_vector, from_bytes
 from vectable.engine.catalog import Catalog
 from vectable.engine.embed import Embedder
 from vectable.engine.search import Searcher, SearchResult, drive
-from vectable.errors import InvalidInput, ModelMismatch, RowNotFound
+from vectable.errors import (
+    Conflict,
+    InvalidInput,
+    MarkExpired,
+    ModelMismatch,
+    RowNotFound,
+    StaleGeneration,
+)
 from vectable.interfaces import Backend, Item
+
+T = TypeVar("T")
+_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +78,33 @@ class Reader:
     async def query(self, context: Context, name: str, query: Query) -> Result:
         """The rows a query means. Raises TableNotFound, UnknownColumn, InvalidInput and its kinds."""
         started = time.perf_counter()
-        table = await self._catalog.get(context, name)
-        vector = None if query.similar is None else await self.query_vector(table, query.similar)
-        embedded = time.perf_counter()
-        found = await self._searcher.run(
-            table, query, context, vector=vector, at_least=self._marks.get(table.id)
-        )
-        if vector is not None:
-            found.plan.times_ms["embed"] = (embedded - started) * 1000
-        found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000
-        return _result(found, vector)
+
+        async def read(table: Table) -> Result:
+            began = time.perf_counter()
+            vector = None if query.similar is None else await self.query_vector(table, query.similar)
+            embedded = time.perf_counter()
+            at_least = self._marks.get(table.id)
+            found = await self._searcher.run(table, query, context, vector=vector, at_least=at_least)
+            if vector is not None:
+                found.plan.times_ms["embed"] = (embedded - began) * 1000
+            found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000
+            return _result(found, vector)
+
+        return await self._current(context, name, read)
+
+    async def _current(self, context: Context, name: str, read: Callable[[Table], Awaitable[T]]) -> T:
+        """What `read` gives for the current definition: anew when that changed meanwhile, or when the
+        database was restored from a backup."""
+        for _ in range(_ATTEMPTS):
+            table = await self._catalog.get(context, name)
+            try:
+                return await read(table)
+            except StaleGeneration:
+                await asyncio.sleep(0.005)
+            except MarkExpired:
+                if not self._catalog.forget_mark(table):
+                    raise
+        raise Conflict("the table's definition kept changing", hint="try again")
 
     def query_here(self, context: Context, name: str, query: Query) -> Result | None:
         """`query` on the calling thread, whichever that is, without a hop; None where it needs the loop:
@@ -91,7 +120,10 @@ class Reader:
             return None
         vector = None if query.similar is None else drive(self.query_vector(table, query.similar))
         at_least = self._marks.get(table.id)
-        found = self._searcher.run_here(table, query, context, vector=vector, at_least=at_least)
+        try:
+            found = self._searcher.run_here(table, query, context, vector=vector, at_least=at_least)
+        except (StaleGeneration, MarkExpired):
+            return None
         found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000
         return _result(found, vector)
 
@@ -101,28 +133,40 @@ class Reader:
 
     async def count(self, context: Context, name: str, query: Query) -> int:
         """How many rows match, whatever the limit."""
-        table = await self._catalog.get(context, name)
-        vector = None if query.similar is None else await self.query_vector(table, query.similar)
-        return await self._searcher.count(
-            table, query, context, vector=vector, at_least=self._marks.get(table.id)
-        )
+
+        async def read(table: Table) -> int:
+            vector = None if query.similar is None else await self.query_vector(table, query.similar)
+            at_least = self._marks.get(table.id)
+            return await self._searcher.count(table, query, context, vector=vector, at_least=at_least)
+
+        return await self._current(context, name, read)
 
     async def stream(self, context: Context, name: str, query: Query) -> AsyncIterator[Result]:
-        """Every matching row, a page at a time, in memory that does not grow with their number."""
-        table = await self._catalog.get(context, name)
+        """Every matching row, a page at a time, in memory that does not grow with their number. Raises
+        StaleGeneration when a column it reads is dropped on the way."""
+        first, pages, vector = await self._current(context, name, partial(self._begun, context, query))
+        if first is not None:
+            yield _result(first, vector)
+            async for page in pages:
+                yield _result(page, vector)
+
+    async def _begun(
+        self, context: Context, query: Query, table: Table
+    ) -> tuple[SearchResult | None, AsyncIterator[SearchResult], Vector | None]:
+        """A stream that has its first page, if there is one: whatever it stands on is there."""
         vector = None if query.similar is None else await self.query_vector(table, query.similar)
-        pages = self._searcher.stream(
-            table, query, context, vector=vector, at_least=self._marks.get(table.id)
-        )
-        async for page in pages:
-            yield _result(page, vector)
+        at_least = self._marks.get(table.id)
+        pages = self._searcher.stream(table, query, context, vector=vector, at_least=at_least)
+        return await anext(pages, None), pages, vector
 
     async def get_row(
         self, context: Context, name: str, key: Any, select: tuple[str, ...] | None = None
     ) -> Row:
         """The row with that key: its one part, a list of parts, or a `str` in the key's URL form.
         Raises RowNotFound, InvalidInput."""
-        table = await self._catalog.get(context, name)
+        return await self._current(context, name, partial(self._row, context, key, select))
+
+    async def _row(self, context: Context, key: Any, select: tuple[str, ...] | None, table: Table) -> Row:
         encoded = encode_key(parse_key_value(table, key))
         names = _row_columns(table, select)
         scope = bind(parse_filter(context.scope), table)
@@ -130,7 +174,7 @@ class Reader:
         vectors = [n for n in names if _is_vector(table, n)]
         versions = {n: table.column(n).version.id for n in vectors}
         columns = list(dict.fromkeys([*stored, *columns_of(scope)]))
-        async with self._backend.view(table, self._marks.get(table.id)) as view:
+        async with self._catalog.view(table) as view:
             batch = await view.get([encoded], columns, list(versions.values()))
         row = next(iter(batch.rows()), None)
         if row is None or (scope != TRUE and not matches(scope, row)):

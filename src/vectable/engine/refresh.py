@@ -5,16 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Any
 
 from vectable.core.cell import CELL_STATES
-from vectable.core.context import LOCAL, Context
+from vectable.core.context import Context
 from vectable.core.evaluate import matches
 from vectable.core.key import KeyBytes
 from vectable.core.predicate import TRUE, Clause, Predicate, and_, bind, columns_of, parse_filter
 from vectable.core.rows import CellWrite, RecordBatch, WriteBatch
-from vectable.core.schema import Table
+from vectable.core.schema import Column, Table
 from vectable.engine.catalog import Catalog
 from vectable.engine.cells import Target, check_identity, contents, fill, missing_wants, targets, want_of
 from vectable.engine.embed import Embedder
@@ -48,7 +48,6 @@ class Refresher:
         self._inline_cells = inline_cells
         self._drains: dict[str, tuple[str, Progress]] = {}
         self._dirty: dict[str, int] = {}
-        self._swept = False
         self._marks = catalog.marks
         jobs.register("embed", self._embed_job)
         jobs.register("refresh", self._refresh_job)
@@ -57,18 +56,37 @@ class Refresher:
         self, table: Table, keys: Sequence[KeyBytes], inline: bool | None
     ) -> tuple[int, int, str | None]:
         """Embeds the pending cells among `keys`, or starts a job when they are many:
-        (pending, errors, job). A failing model fails no write: its cells stay pending."""
+        (pending, errors, job). The rows are written, so nothing fails here: cells stay pending instead."""
+        found: Table | None = table
+        try:
+            while found is not None:
+                try:
+                    return await self._settle(found, keys, inline)
+                except StaleGeneration:
+                    found = await self._catalog.by_id(table.id)
+        except TableNotFound:
+            pass
+        except VectableError as error:
+            log.warning("cells of %s stay pending: %s", table.full_name, error)
+            return len(keys), 0, None
+        return 0, 0, None
+
+    async def _settle(
+        self, table: Table, keys: Sequence[KeyBytes], inline: bool | None
+    ) -> tuple[int, int, str | None]:
         todo = targets(table, automatic=True)
         pending = {t.version.id: await self._pending_keys(t, keys) for t in todo}
         count = sum(map(len, pending.values()))
         if count == 0:
             return 0, 0, None
         if inline is False or (inline is None and count > self._inline_cells):
-            return count, 0, await self._start_drain(table, count)
+            return count, 0, await self.start_drain(table, count)
         errors = 0
         for target in todo:
             try:
                 errors += await self._fill_keys(target, pending[target.version.id])
+            except (StaleGeneration, TableNotFound):
+                raise
             except VectableError as error:
                 log.warning("cells of %s stay pending: %s", target.column.name, error.detail)
                 continue
@@ -77,7 +95,7 @@ class Refresher:
 
     async def _pending_keys(self, target: Target, keys: Sequence[KeyBytes]) -> list[KeyBytes]:
         version = target.version.id
-        async with self._backend.view(target.table, self._marks.get(target.table.id)) as view:
+        async with self._catalog.view(target.table) as view:
             batch = await view.get(keys, [], [version])
         return [k for k, c in zip(batch.keys, batch.cells[version], strict=True) if c.state in PENDING]
 
@@ -85,20 +103,20 @@ class Refresher:
         if not keys:
             return 0
         await check_identity(self._embedder, target)
-        async with self._backend.view(target.table, self._marks.get(target.table.id)) as view:
+        async with self._catalog.view(target.table) as view:
             batch = await view.get(keys, target.columns, [target.version.id])
         _, errors = await fill(self._backend, self._embedder, self._marks, target, batch, PENDING)
         return errors
 
-    async def _start_drain(self, table: Table, count: int) -> str:
+    async def start_drain(self, table: Table, count: int) -> str:
         """A job that embeds until nothing of the table is pending; one per table and process."""
         self._dirty[table.id] = self._dirty.get(table.id, 0) + 1
-        if table.id in self._drains:
-            job_id, progress = self._drains[table.id]
+        job_id, progress = self._drains.get(table.id, ("", Progress(0)))
+        if self._jobs.runs(job_id):
             progress.total += count
             return job_id
         job_id = await self._jobs.start("embed", table.full_name, {"table": table.id}, count)
-        self._drains.setdefault(table.id, (job_id, Progress(count)))
+        self._drains[table.id] = (job_id, Progress(count))
         return job_id
 
     async def _embed_job(self, payload: dict[str, Any], progress: Progress) -> None:
@@ -108,8 +126,11 @@ class Refresher:
         try:
             while (table := await self._catalog.by_id(table_id)) is not None:
                 seen, found = self._dirty.get(table_id, 0), 0
-                for target in targets(table, automatic=True):
-                    found += await self._exclusively(target, PENDING, TRUE, progress)
+                try:
+                    for target in targets(table, automatic=True):
+                        found += await self._exclusively(target, PENDING, TRUE, progress)
+                except (StaleGeneration, TableNotFound):
+                    continue  # the definition changed meanwhile
                 if found == 0 and self._dirty.get(table_id, 0) == seen:
                     return  # nothing may be awaited between this test and the pop below
         finally:
@@ -135,7 +156,7 @@ class Refresher:
         states = _states(errors_only, force)
         wanted = bind(and_([parse_filter(where), parse_filter(context.scope)]), table)
         matched = 0
-        async for batch in self._pages(Target(table, column, column.version), states, wanted):
+        async for batch in self.pages(Target(table, column, column.version), states, wanted):
             matched += len(batch)
         payload = {
             "table": table.id,
@@ -147,32 +168,45 @@ class Refresher:
         }
         return await self._jobs.start("refresh", table.full_name, payload, matched), matched
 
-    async def backfill(self, table: Table, column_id: str, rows: int) -> str | None:
+    def owe_backfill(self, table: Table, column: Column) -> tuple[str, bytes]:
+        """The note (see `Jobs.owe`) to be committed with the column."""
+        return self._jobs.owe("refresh", table.full_name, _backfill_of(table, column))
+
+    async def backfill(self, table: Table, column: Column, owed: str) -> str | None:
         """Embeds the rows that were there before the column: within the call when few (None), else as a
         job."""
-        payload = {"table": table.id, "column": column_id, "states": list(PENDING), "backfill": True}
-        if rows <= self._inline_cells:
-            await self._refresh_job(payload, Progress(rows))
-            return None
-        return await self._jobs.start("refresh", table.full_name, payload, rows)
+        payload = _backfill_of(table, column)
+        async with self._catalog.view(table) as view:
+            rows = await view.count(self._backend.push(table, TRUE))
+        if rows > self._inline_cells:
+            return await self._jobs.start("refresh", table.full_name, payload, rows, owed)
+        await self._refresh_job(payload, Progress(rows))
+        await self._jobs.redeem(owed)
+        return None
 
     async def _refresh_job(self, payload: dict[str, Any], progress: Progress) -> None:
-        table = await self._catalog.by_id(payload["table"])
-        column = next((c for c in table.columns if c.id == payload["column"]), None) if table else None
-        if table is None or column is None:
-            raise TableNotFound("the table or column was dropped meanwhile")
-        target = Target(table, column, column.version)
+        while True:
+            table = await self._catalog.by_id(payload["table"])
+            column = next((c for c in table.columns if c.id == payload["column"]), None) if table else None
+            if table is None or column is None:
+                raise TableNotFound("the table or column was dropped meanwhile")
+            try:
+                return await self._refreshed(Target(table, column, column.version), payload, progress)
+            except StaleGeneration:
+                progress.set(0, progress.total)  # the definition changed meanwhile
+
+    async def _refreshed(self, target: Target, payload: dict[str, Any], progress: Progress) -> None:
         if payload.get("backfill"):
             await self._set_wants(target)
             if target.embedding.auto_update is False:
                 return
         given = [parse_filter(payload.get("where")), parse_filter(payload.get("scope"))]
-        where = bind(and_(given), table)
+        where = bind(and_(given), target.table)
         states = tuple(payload["states"])
         await self._exclusively(target, states, where, progress, force=bool(payload.get("force")))
 
     async def _set_wants(self, target: Target) -> None:
-        async for batch in self._pages(target, ("empty",), TRUE):
+        async for batch in self.pages(target, ("empty",), TRUE):
             wants = [want_of(target, content) for content in contents(target, batch)]
             keys = [w for w in wants if w is not None]
             use = target.embedding.cache and target.embedding.auto_update
@@ -189,11 +223,17 @@ class Refresher:
                     return await self._pass(target, states, where, progress, force)
             await asyncio.sleep(0.3)
 
+    async def fill_now(self, target: Target) -> None:
+        """Embeds the version's pending cells, unless somebody else is at it."""
+        async with self._leases.hold(f"embed/{target.version.id}") as lease:
+            if lease is not None:
+                await self._pass(target, PENDING, TRUE, Progress(0), force=False)
+
     async def _pass(
         self, target: Target, states: Sequence[str], where: Predicate, progress: Progress, force: bool
     ) -> int:
         found = 0
-        async for batch in self._pages(target, states, where):
+        async for batch in self.pages(target, states, where):
             if found == 0:
                 await check_identity(self._embedder, target)
             found += len(batch)
@@ -210,7 +250,9 @@ class Refresher:
             )
         return found
 
-    async def _pages(self, target: Target, states: Sequence[str], where: Predicate) -> Any:
+    async def pages(
+        self, target: Target, states: Sequence[str], where: Predicate
+    ) -> AsyncGenerator[RecordBatch, None]:
         """Matching rows with cells in `states`, in key order, a page per view."""
         state = Clause(column=f"{target.column.name}.state", operator="in", value=list(states))
         bound = where if set(states) == set(CELL_STATES) else bind(and_([where, state]), target.table)
@@ -219,7 +261,7 @@ class Refresher:
         columns = list(dict.fromkeys([*target.columns, *checked]))
         after: Position | None = None
         while True:
-            async with self._backend.view(target.table, self._marks.get(target.table.id)) as view:
+            async with self._catalog.view(target.table) as view:
                 pages = [
                     b async for b in view.scan(pushed, columns, [target.version.id], after=after, limit=_PAGE)
                 ]
@@ -237,28 +279,9 @@ class Refresher:
             receipt = await self._backend.write(target.table, batch)
             self._marks[target.table.id] = receipt.mark
 
-    async def sweep_once(self) -> None:
-        """`sweep`, unless this process did: before its first write, so that its own cells are not taken for
-        leftovers."""
-        if not self._swept:
-            await self.sweep()
 
-    async def sweep(self) -> None:
-        """Takes up what a crashed process left: its jobs, and pending cells nobody works on."""
-        self._swept = True
-        try:
-            await self._jobs.resume()
-            for table in await self._catalog.list(LOCAL):
-                for target in targets(table, automatic=True):
-                    if table.id in self._drains or await self._leases.held(f"embed/{target.version.id}"):
-                        continue
-                    async with self._backend.view(table, self._marks.get(table.id)) as view:
-                        counts = await view.cell_states(target.version.id)
-                    pending = sum(counts.get(state, 0) for state in PENDING)
-                    if pending:
-                        await self._start_drain(table, pending)
-        except (StaleGeneration, TableNotFound) as error:
-            log.info("sweep stopped early: %s", error.detail)
+def _backfill_of(table: Table, column: Column) -> dict[str, Any]:
+    return {"table": table.id, "column": column.id, "states": list(PENDING), "backfill": True}
 
 
 def _states(errors_only: bool, force: bool) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from vectable.core.cell import GIVEN
 from vectable.core.context import Context
 from vectable.core.evaluate import matches
 from vectable.core.key import KeyBytes
@@ -19,15 +20,27 @@ from vectable.core.rows import Delete, Guard, Outcome, Put, RecordBatch, WriteBa
 from vectable.core.schema import Table
 from vectable.engine.catalog import Catalog
 from vectable.engine.embed import Embedder
-from vectable.engine.prepare import Prepared, ids_for, key_out, row_check, wanted
+from vectable.engine.prepare import (
+    OnConflict,
+    checked_rows,
+    ids_for,
+    is_open,
+    key_out,
+    one_per_key,
+    put_of,
+    row_check,
+    wanted,
+)
 from vectable.engine.refresh import Refresher
+from vectable.engine.sweep import Sweeper
 from vectable.errors import AccessDenied, Conflict, InvalidInput, InvalidRow, KeyExists, StaleGeneration
 from vectable.interfaces import Backend, Progress
 
-OnConflict = Literal["error", "replace", "skip"]
+__all__ = ["InsertResult", "OnConflict", "Writer"]
 _GUARDS: dict[OnConflict, Guard] = {"error": "absent", "replace": "any", "skip": "skip"}
 T = TypeVar("T")
 _PAGE = 1_000
+_ATTEMPTS = 100
 _IN_THREAD = 500
 """Rows from which checking them is worth a thread, so that the event loop stays free."""
 
@@ -59,12 +72,21 @@ class InsertResult:
 class Writer:
     """Inserts, updates and deletes."""
 
-    def __init__(self, backend: Backend, catalog: Catalog, embedder: Embedder, refresher: Refresher) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        catalog: Catalog,
+        embedder: Embedder,
+        refresher: Refresher,
+        sweeper: Sweeper,
+    ) -> None:
         self._backend = backend
         self._catalog = catalog
         self._embedder = embedder
         self._refresher = refresher
+        self._sweeper = sweeper
         self._marks = catalog.marks
+        self._turns: dict[str, asyncio.Lock] = {}
 
     async def insert(
         self,
@@ -80,7 +102,7 @@ class Writer:
         if on_conflict not in _GUARDS:
             raise InvalidInput(f"on_conflict is error, replace or skip, not {on_conflict!r}")
         _require_whole_scope(context)
-        await self._refresher.sweep_once()
+        await self._sweeper.before_write()
         table, result, changed = await self._current(
             context, name, lambda table: self._insert(context, table, rows, on_conflict)
         )
@@ -100,7 +122,7 @@ class Writer:
         """Batch by batch, each all or none; one job embeds what is new. Raises InvalidRow whose context tells
         `row` (position in the whole stream) and `inserted` (rows kept from the batches before)."""
         _require_whole_scope(context)
-        await self._refresher.sweep_once()
+        await self._sweeper.before_write()
         total, seen = InsertResult(), 0
         table: Table | None = None
         changed: list[KeyBytes] = []
@@ -138,12 +160,12 @@ class Writer:
             known = await self._backend.receipt(table, receipt_key)
             if known is not None:
                 return table, InsertResult(**json.loads(known)), []
-        check = partial(_checked_rows, table, rows, ids_for(receipt_key))
+        check = partial(checked_rows, table, rows, ids_for(receipt_key))
         prepared, wants = await asyncio.to_thread(check) if len(rows) > _IN_THREAD else check()
-        kept, duplicates = _one_per_key(prepared, on_conflict)
+        kept, duplicates = one_per_key(prepared, on_conflict)
         cached = await self._cached(table, [wants[i] for i in kept])
         guard = _GUARDS[on_conflict]
-        puts = [_put(prepared[i], wants[i], cached, guard) for i in kept]
+        puts = [put_of(prepared[i], wants[i], cached, guard) for i in kept]
         result = InsertResult(ids=[key_out(p.key) for p in prepared])
         result.replaced = duplicates if on_conflict == "replace" else 0
         result.skipped = duplicates if on_conflict == "skip" else 0
@@ -160,7 +182,7 @@ class Writer:
         changed = [
             put.key
             for put, outcome in zip(puts, receipt.outcomes, strict=True)
-            if outcome in ("inserted", "replaced") and _is_open(put)
+            if outcome in ("inserted", "replaced") and is_open(put)
         ]
         return table, result, changed
 
@@ -202,7 +224,7 @@ class Writer:
                     want.pop(version, None)
             cached = await self._cached(table, wants)
             puts = [
-                dataclasses.replace(_put(p, w, cached, "any"), revision=revision)
+                dataclasses.replace(put_of(p, w, cached, "any"), revision=revision)
                 for p, w, revision in zip(prepared, wants, batch.revisions, strict=True)
             ]
             return puts, []
@@ -230,7 +252,7 @@ class Writer:
         page: Callable[[Table, RecordBatch], Awaitable[tuple[list[Put], list[Delete]]]],
         check: Callable[[Table], None],
     ) -> int:
-        await self._refresher.sweep_once()
+        await self._sweeper.before_write()
         table = await self._catalog.get(context, name)
         check(table)
         bound = bind(and_([where, parse_filter(context.scope)]), table)
@@ -240,9 +262,10 @@ class Writer:
         for start in range(0, len(keys), _PAGE):
             context.check_deadline()
             todo: Sequence[KeyBytes] = keys[start : start + _PAGE]
-            for _ in range(20):
+            for attempt in range(_ATTEMPTS):
                 change = partial(self._change_page, context, where=where, keys=todo, page=page)
-                table, count, todo, open_keys = await self._current(context, name, change)
+                async with self._turn(table, attempt):
+                    table, count, todo, open_keys = await self._current(context, name, change)
                 done += count
                 changed.extend(open_keys)
                 if not todo:
@@ -253,11 +276,22 @@ class Writer:
             await self._refresher.settle(table, changed, None)
         return done
 
+    @asynccontextmanager
+    async def _turn(self, table: Table, attempt: int) -> AsyncIterator[None]:
+        """The first attempt is made at once. Later ones, where somebody else changes the same rows, are made
+        one at a time in this process, and after a random while because of the others."""
+        if attempt == 0:
+            yield
+            return
+        async with self._turns.setdefault(table.id, asyncio.Lock()):
+            await asyncio.sleep(random.uniform(0, 0.002 * attempt))  # noqa: S311 - no secret depends on it
+            yield
+
     async def _matching_keys(self, context: Context, table: Table, bound: Predicate) -> list[KeyBytes]:
         pushed = self._backend.push(table, bound)
         columns = list(columns_of(pushed.residual)) if pushed.residual is not None else []
         keys: list[KeyBytes] = []
-        async with self._backend.view(table, self._marks.get(table.id)) as view:
+        async with self._catalog.view(table) as view:
             async for batch in view.scan(pushed, columns):
                 if pushed.residual is None:
                     keys.extend(batch.keys)
@@ -278,7 +312,7 @@ class Writer:
         names = [c.name for c in table.stored_columns]
         extra = [n for n in columns_of(bound) if n not in names]
         given = [c for c in table.vector_columns if c.embedding is None]
-        async with self._backend.view(table, self._marks.get(table.id)) as view:
+        async with self._catalog.view(table) as view:
             batch = await view.get(keys, [*names, *extra], [c.version.id for c in given])
         batch = batch.take([i for i, row in enumerate(batch.rows()) if matches(bound, row)])
         if not len(batch):
@@ -296,7 +330,7 @@ class Writer:
         again = [k for k, o in zip(batch.keys, receipt.outcomes, strict=True) if o == "changed"]
         done = sum(o in ("replaced", "inserted", "deleted") for o in receipt.outcomes)
         changed = [
-            p.key for p, o in zip(puts, receipt.outcomes, strict=False) if o == "replaced" and _is_open(p)
+            p.key for p, o in zip(puts, receipt.outcomes, strict=False) if o == "replaced" and is_open(p)
         ]
         return table, done, again, changed
 
@@ -315,47 +349,6 @@ def _components(stored: bytes) -> Any:
     from vectable.core.vectors import from_bytes
 
     return from_bytes(stored)
-
-
-def _checked_rows(
-    table: Table, rows: Sequence[Mapping[str, Any]], make_id: Callable[[int], str]
-) -> tuple[list[Prepared], list[dict[str, bytes | None]]]:
-    check = row_check(table)
-    prepared = [check.row(row, position, make_id) for position, row in enumerate(rows)]
-    return prepared, wanted(table, prepared)
-
-
-def _one_per_key(rows: Sequence[Prepared], on_conflict: OnConflict) -> tuple[list[int], int]:
-    """Positions to write when a key comes twice in one call (the last under replace, the first under skip),
-    and how many were left out. Raises KeyExists under error."""
-    positions: dict[KeyBytes, int] = {}
-    for position, row in enumerate(rows):
-        if row.key in positions:
-            if on_conflict == "error":
-                raise KeyExists(
-                    f"row {position} has the key of row {positions[row.key]}",
-                    hint="give each row its own key, or on_conflict replace or skip",
-                    context={"row": position, "keys": [str(key_out(row.key))]},
-                )
-            if on_conflict == "skip":
-                continue
-        positions[row.key] = position
-    return list(positions.values()), len(rows) - len(positions)
-
-
-def _put(
-    row: Prepared, wants: Mapping[str, bytes | None], cached: Mapping[tuple[str, bytes], bytes], guard: Guard
-) -> Put:
-    vectors = {v: vector for v, vector in row.given.items() if vector is not None and v in wants}
-    for version, want in wants.items():
-        if want is not None and want != GIVEN and (version, want) in cached:
-            vectors[version] = cached[version, want]
-    return Put(row.key, row.values, wants, vectors, guard)
-
-
-def _is_open(put: Put) -> bool:
-    """Whether some cell may still have to be embedded."""
-    return any(want is not None and version not in put.vectors for version, want in put.wants.items())
 
 
 def _count(result: InsertResult, outcomes: Sequence[Outcome]) -> None:

@@ -107,7 +107,12 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Ready | Non
         server = _Server(config)
         if ready is not None:
             ready(url_of(listener))
-        await server.serve(sockets=[listener])
+        tending = asyncio.create_task(database.tend(), name="tend")
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            tending.cancel()
+            await asyncio.wait([tending])
 
 
 def url_of(listener: socket.socket) -> str:

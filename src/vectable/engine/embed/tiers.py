@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cachetools import TTLCache
 
+from vectable.errors import BackendError
 from vectable.interfaces import VectorCache
 
+log = logging.getLogger(__name__)
 _OVERHEAD = 200
 """Bytes a memory entry costs beside its vector: two bytes objects, the dictionary slots, the expiry link."""
 
@@ -52,13 +55,16 @@ class CacheTiers:
         return found
 
     async def put_many(self, items: Mapping[bytes, bytes], model: str) -> None:
-        """Keeps vectors in both tiers; durable on return."""
-        await self._persistent.put_many(items, model)
+        """Keeps vectors in both tiers; on disk as far as it can be written: nothing depends on it."""
         self._remember(items)
         self._unpruned += sum(len(v) for v in items.values())
-        if self._unpruned > self._max_bytes // 20:
-            self._unpruned = 0
-            await self._persistent.prune(self._max_bytes)
+        try:
+            await self._persistent.put_many(items, model)
+            if self._unpruned > self._max_bytes // 20:
+                self._unpruned = 0
+                await self._persistent.prune(self._max_bytes)
+        except BackendError as error:
+            log.info("vectors stay out of the cache on disk: %s", error)
 
     def _remember(self, items: Mapping[bytes, bytes]) -> None:
         if self._max_entries > 0:

@@ -57,6 +57,7 @@ class Prepared:
     limit: int
     offset: int
     cursor: str | None
+    context: Context
 
     @property
     def where(self) -> Predicate:
@@ -93,7 +94,7 @@ class Preparer:
     """Fits queries to tables and remembers what it compiled. Thread-safe."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Hashable, Compiled] = OrderedDict()
+        self._known: OrderedDict[Hashable, tuple[Table, Compiled]] = OrderedDict()
         self._lock = threading.Lock()
 
     def prepare(
@@ -110,7 +111,7 @@ class Preparer:
                 hint=f"at most {MAX_LIMIT} hits of a similarity search can be paged through by offset",
             )
         compiled = self._compiled(table, query, context, target is not None)
-        return Prepared(table, compiled, target, query.limit, query.offset, query.cursor)
+        return Prepared(table, compiled, target, query.limit, query.offset, query.cursor, context)
 
     def _compiled(self, table: Table, query: Query, context: Context, similar: bool) -> Compiled:
         try:
@@ -118,15 +119,16 @@ class Preparer:
             shape = (query.select, query.order_by, similar)
             key: Hashable = (table.id, table.generation, where, context.scope, *shape)
             with self._lock:
-                known = self._known.get(key)
-                if known is not None:
+                of, known = self._known.get(key, (None, None))
+                # The generation alone is not enough: after a restore it comes again.
+                if known is not None and (of is table or of == table):
                     self._known.move_to_end(key)
                     return known
         except TypeError:  # a literal that cannot be hashed (a JSON list or object)
             return compile_query(table, query, context.scope, similar)
         compiled = compile_query(table, query, context.scope, similar)
         with self._lock:
-            self._known[key] = compiled
+            self._known[key] = table, compiled
             while len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
         return compiled

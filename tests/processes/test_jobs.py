@@ -1,0 +1,117 @@
+"""Long work goes on when the process that did it is gone, in whichever process comes next."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.processes.programs import Programs, kill, until
+
+TABLE = """
+db.create_table("t", {"title": "string"})
+db.table("t").add_embedding_column("emb", source="title")
+"""
+ROWS = [{"id": f"{i:04}", "title": f"text {i}"} for i in range(600)]
+SLOW = {"TEST_EMBED_PAUSE": "0.03", "TEST_EMBED_BATCH": "10"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("next_one", ["server", "writer"])
+def test_a_job_of_a_killed_server_is_taken_over(programs: Programs, next_one: str) -> None:
+    programs.run(TABLE)
+    with programs.serve(env=SLOW) as server:
+        job = server.post("/t/rows", {"rows": ROWS}, 201)["job"]
+        until(lambda: len(programs.embedded()) > 150)
+        seen = server.get(f"/jobs/{job}")
+        assert seen["status"] == "running"
+        kill(server.process)
+    if next_one == "server":
+        with programs.serve() as second:
+            ended = until(lambda: second.get(f"/jobs/{job}"), lambda j: j["status"] == "done")
+            assert len(second.get("/jobs")["jobs"]) == 1
+            [column] = second.get("/tables/t/columns/computed")["columns"]
+            assert column["states"]["ready"] == 600
+    else:
+        script = """
+import json
+t = db.table("t")
+t.insert({"id": "next", "title": "next"})
+job = db.wait(sys.argv[2])
+assert t.states("emb")["ready"] == 601
+assert len(db.jobs()) == 1
+print(job.model_dump_json())
+"""
+        ended = json.loads(programs.run(script, job))
+        assert ended["status"] == "done"
+    assert ended["finished_at"]
+    assert ended.get("error") is None
+    repeated = sum(programs.embedded().values()) - len(programs.embedded())
+    assert repeated <= 512, "at most what is embedded between two writes to the cache"
+
+
+@pytest.mark.slow
+def test_a_running_server_drains_what_a_killed_script_left(programs: Programs) -> None:
+    """The server has been there all along, and nobody writes through it."""
+    programs.run(TABLE)
+    with programs.serve() as server:
+        code = 'print("going", flush=True)\ndb.table("t").insert([{"title": f"text {i}"} for i in range(50)])'
+        script = programs.script(code, env={"TEST_EMBED_PAUSE": "60"})
+        until(lambda: server.post("/t/query/count", {})["count"] == 50)
+        kill(script)
+        states = until(
+            lambda: server.get("/tables/t/columns/computed")["columns"][0]["states"],
+            lambda states: states["ready"] == 50,
+        )
+        assert states["new"] == 0
+
+
+@pytest.mark.slow
+def test_a_writer_that_goes_on_drains_what_a_killed_one_left(programs: Programs) -> None:
+    programs.run(TABLE)
+    writer = programs.script(
+        """
+import time
+t = db.table("t")
+t.insert({"title": "first"})
+print("going", flush=True)
+sys.stdin.readline()
+deadline = time.monotonic() + 90
+n = 0
+while t.states("emb")["new"] and time.monotonic() < deadline:
+    n += 1
+    t.insert({"title": f"one more {n}"})
+    time.sleep(0.2)
+print(t.states("emb")["new"])
+"""
+    )
+    code = 'print("going", flush=True)\ndb.table("t").insert([{"title": f"text {i}"} for i in range(50)])'
+    script = programs.script(code, env={"TEST_EMBED_PAUSE": "60"})
+    count = 'print(db.table("t").count())'
+    until(lambda: programs.run(count), lambda n: int(n) == 51)
+    kill(script)
+    assert writer.communicate("go\n")[0] == "going\n0\n"
+
+
+@pytest.mark.slow
+def test_a_definition_that_changes_while_a_job_runs_stops_nothing(programs: Programs) -> None:
+    programs.run(TABLE)
+    with programs.serve(env=SLOW) as server:
+        job = server.post("/t/rows", {"rows": ROWS}, 201)["job"]
+        until(lambda: len(programs.embedded()) > 100)
+        programs.run('db.table("t").add_column("lang", "string")')
+        programs.run('db.table("t").rename("u")')
+        assert until(lambda: server.get(f"/jobs/{job}"), lambda j: "finished_at" in j)["status"] == "done"
+        [column] = server.get("/tables/u/columns/computed")["columns"]
+        assert column["states"]["ready"] == 600
+
+
+@pytest.mark.slow
+def test_a_table_dropped_while_a_job_runs_ends_it(programs: Programs) -> None:
+    programs.run(TABLE)
+    with programs.serve(env=SLOW) as server:
+        job = server.post("/t/rows", {"rows": ROWS}, 201)["job"]
+        until(lambda: len(programs.embedded()) > 100)
+        programs.run('db.drop_table("t")')
+        ended = until(lambda: server.get(f"/jobs/{job}"), lambda j: "finished_at" in j)
+        assert ended["status"] in ("done", "cancelled")
