@@ -195,3 +195,24 @@ def test_packed_keys_are_found_in_order() -> None:
     assert [packed.find(k) for k in keys] == list(range(101))
     assert packed.find(b"") == packed.find(b"\xff") == packed.find(text_key("k3x")) == -1
     assert (len(PackedKeys.of([])), PackedKeys.of([]).find(b"a")) == (0, -1)
+
+
+async def test_files_of_versions_that_are_gone_are_swept(tmp_path: Path) -> None:
+    async with opened_backend("sqlite", tmp_path) as backend:
+        table = small_table(8)
+        await backend.alter(table, SchemaChange("create_table"))
+        async with searching(backend, table, tmp_path) as world:
+            assert world.searcher.sweep([]) == 0
+            await filled(world, MATRIX)
+            await world.search(MATRIX[1])
+            world.settle()
+            indexes = tmp_path / "indexes"
+            for name in ("gone.base", "gone.fast-scan.index", ".x.base.1.2.tmp", "new.tmp"):
+                (indexes / name).write_bytes(b"")
+            os.utime(indexes / ".x.base.1.2.tmp", (0, 0))
+            (indexes / "not ours").write_bytes(b"")
+            assert world.searcher.sweep([world.version.id]) == 3
+            left = sorted(p.name for p in indexes.iterdir())
+            assert left == sorted([f"{world.version.id}.base", "new.tmp", "not ours"])
+            assert world.searcher.sweep([]) == 1
+            await agrees(world, Truth(world, MATRIX), MATRIX[1], 10)

@@ -55,7 +55,7 @@ async def _load(resident: Resident, backend: Backend, view: View, table: Table) 
     version = resident.version.id
     keys: list[KeyBytes] = []
     absent: list[KeyBytes] = []
-    parts: list[Matrix] = []
+    rows = _Rows(await view.count(backend.push(table, TRUE)), resident.version.dimensions)
     async for batch in view.scan(backend.push(table, TRUE), (), (version,)):
         vectors: list[bytes] = []
         for key, cell in zip(batch.keys, batch.cells[version], strict=True):
@@ -64,11 +64,32 @@ async def _load(resident: Resident, backend: Backend, view: View, table: Table) 
                 vectors.append(cell.vector)
             else:
                 absent.append(key)
-        parts.append(stack(vectors, resident.version.dimensions))
-    matrix = np.concatenate(parts) if parts else np.empty((0, resident.version.dimensions), np.float32)
+        rows.add(stack(vectors, resident.version.dimensions))
+    matrix = rows.matrix
     if any(a >= b for a, b in pairwise(keys)):
         keys, matrix = _sorted(keys, matrix)
     resident.install(make_base(view.mark, PackedKeys.of(keys), matrix, absent))
+
+
+class _Rows:
+    """A matrix filled piece by piece, so that loading needs the memory only once."""
+
+    def __init__(self, expected: int, dimensions: int) -> None:
+        self._room: Matrix = np.empty((expected, dimensions), np.float32)
+        self._used = 0
+
+    def add(self, part: Matrix) -> None:
+        end = self._used + len(part)
+        if end > len(self._room):
+            larger = np.empty((end + end // 4, self._room.shape[1]), np.float32)
+            larger[: self._used] = self._room[: self._used]
+            self._room = larger
+        self._room[self._used : end] = part
+        self._used = end
+
+    @property
+    def matrix(self) -> Matrix:
+        return self._room[: self._used]
 
 
 def _sorted(keys: list[KeyBytes], matrix: Matrix) -> tuple[list[KeyBytes], Matrix]:

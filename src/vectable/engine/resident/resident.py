@@ -112,6 +112,8 @@ class Resident:
         """What the background worker has been asked to do here."""
         self.refused: set[tuple[str, str]] = set()
         """(structure, digest of a base): measured, and not good enough to serve."""
+        self.rest_until = 0.0
+        """On the monotonic clock: no merge before, so that merging never takes most of the machine."""
         self.columns: dict[str, FilterColumn] = {}
         """The filter columns the snapshot has."""
         self._lock = threading.Lock()

@@ -38,7 +38,12 @@ class Snapshot:
     columns: Mapping[str, ResidentColumn]
     """Filter columns of `size` values each, by the id of what they hold (`column_id`)."""
 
-    @property
+    @cached_property
+    def base_rows(self) -> int:
+        """How many positions are the base's."""
+        return len(self.base)
+
+    @cached_property
     def size(self) -> int:
         """How many positions there are."""
         return len(self.base) + self.delta.length
@@ -61,11 +66,10 @@ class Snapshot:
 
     def key_at(self, position: int) -> KeyBytes:
         """The key of the row at `position`."""
-        count = len(self.base)
-        if position < count:
+        if position < self.base_rows:
             key: KeyBytes = self.base.keys[position]
             return key
-        return self.delta.keys[position - count]
+        return self.delta.keys[position - self.base_rows]
 
     @cached_property
     def _delta_index(self) -> dict[KeyBytes, int]:
@@ -81,9 +85,9 @@ class Snapshot:
 
     def vectors(self, positions: Positions) -> Matrix:
         """The stored vectors at `positions`, gathered."""
-        count = len(self.base)
         if not self.delta.length:
             return self.base.matrix[positions]
+        count = self.base_rows
         inside = positions < count
         if inside.all():
             return self.base.matrix[positions]

@@ -3,7 +3,7 @@ built. Approximate answers are given only as full pages."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +32,14 @@ class Eligible:
     filtered: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is built over the rows, and (structure, digest of its base) of what was measured and refused."""
+
+    structures: Mapping[str, Structure]
+    refused: Set[tuple[str, str]]
+
+
 @dataclass(slots=True)
 class Answer:
     """Hits, and how they were found."""
@@ -48,7 +56,7 @@ class Answer:
 
 def search_resident(
     snapshot: Snapshot,
-    structures: Mapping[str, Structure],
+    held: Held,
     target: Target,
     probe: Probe,
     eligible: Eligible,
@@ -60,9 +68,9 @@ def search_resident(
     few = eligible.filtered and eligible.count <= FEW_ROWS + FEW_SHARE * snapshot.size
     why = _why_exact(snapshot, target, few, after)
     if why is None:
-        structure = _usable(snapshot, structures)
+        structure = _usable(snapshot, held.structures)
         if structure is None:
-            why = "no index over these rows is ready yet"
+            why = _why_none(snapshot, held)
         else:
             answer = _approximate(snapshot, structure, target, probe, eligible, k, fallbacks)
             if answer is not None:
@@ -87,6 +95,14 @@ def _why_exact(snapshot: Snapshot, target: Target, few: bool, after: After | Non
     if snapshot.searchable <= FLAT_ROWS:
         return f"up to {FLAT_ROWS:,} rows every search is exact"
     return None
+
+
+def _why_none(snapshot: Snapshot, held: Held) -> str:
+    if snapshot.base.matrix.shape[1] % 2:
+        return "the fast scan needs an even number of dimensions"
+    if (FAST_SCAN, snapshot.base.digest) in held.refused:
+        return "the fast scan was measured on these rows and does not find enough, or does not fit in memory"
+    return "no index over these rows is ready yet"
 
 
 def _usable(snapshot: Snapshot, structures: Mapping[str, Structure]) -> Structure | None:

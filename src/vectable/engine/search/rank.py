@@ -72,7 +72,7 @@ def pool_of(snapshot: Snapshot, probe: Probe, mask: Mask | None, count: int) -> 
 
 def pool_at(snapshot: Snapshot, probe: Probe, positions: Positions) -> Pool:
     """The rows at `positions`, each once."""
-    base, delta, count = snapshot.base, snapshot.delta, len(snapshot.base)
+    base, delta, count = snapshot.base, snapshot.delta, snapshot.base_rows
     if not probe.bounds(snapshot.shortest, snapshot.longest).certain:
         return Pool(np.zeros(len(positions), np.float32), positions, len(positions))
     if not delta.length:
@@ -98,6 +98,8 @@ def best(
     after: After | None = None,
 ) -> Ranked:
     """The best `k` of the pool with at least the threshold's score, behind `after`."""
+    if k <= 0:
+        return Ranked((), (), (), (), 0)
     bounds = probe.bounds(snapshot.shortest, snapshot.longest)
     goodness, wanted = pool.goodness, k
     if after is not None and bounds.certain:

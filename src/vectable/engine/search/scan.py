@@ -86,6 +86,7 @@ async def matching(
     scan = view.scan(pushed, fetched, versions, order, after, enough)
     async with aclosing(scan) as batches:  # type: ignore[type-var]
         async for batch in batches:
+            prepared.context.check_deadline()
             rows = test(batch)
             if target is None:
                 yield Matching(batch, rows, (), ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from vectable.core.schema import Column, Index, Table, Version
 from vectable.core.vectors import Vector
 from vectable.engine.resident.registry import ResidentRegistry
 from vectable.engine.resident.resident import Resident
+from vectable.engine.search.choose import FLAT_ROWS
 from vectable.engine.search.cursor import Place
 from vectable.engine.search.plain import scan_count, scan_page
 from vectable.engine.search.prepare import Prepared, Preparer, unlimited
@@ -300,6 +301,9 @@ class Searcher:
             return IndexStatus("ready", 1.0, 1.0, None if snapshot is None else snapshot.searchable)
         structure = None if resident is None else resident.structures.get(index.id)
         if structure is None:
+            if snapshot is not None and snapshot.searchable <= FLAT_ROWS:
+                # So few rows are searched exactly, index or not.
+                return IndexStatus("ready", 1.0, 1.0, snapshot.searchable)
             return IndexStatus("building", None, None, None)
         return IndexStatus("ready", structure.recall, structure.filtered, structure.index.size)
 
@@ -309,6 +313,11 @@ class Searcher:
             for version in column.versions:
                 if version.id == index.version:
                     self._reader.drop_structure(table, version, serves_stale(column), index.id)
+
+    def sweep(self, versions: Collection[str]) -> int:
+        """Deletes derived files of versions that are not among these; how many. Files of a version that is
+        still searched elsewhere are made anew there."""
+        return self._reader.upkeep.sweep(versions)
 
     async def close(self) -> None:
         """Lets go of everything held for this database."""

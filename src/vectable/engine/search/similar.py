@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from vectable.core.rows import Row
 from vectable.core.vectors import to_bytes
 from vectable.engine.resident.probe import Probe
 from vectable.engine.resident.snapshot import Snapshot
-from vectable.engine.search.choose import Answer, Eligible, search_resident
+from vectable.engine.search.choose import Answer, Eligible, Held, search_resident
 from vectable.engine.search.cursor import Place, encode_cursor
 from vectable.engine.search.hits import Found, best_hits, collected, ordered_hits
 from vectable.engine.search.plain import scan_count
@@ -91,14 +91,11 @@ class SimilarSearch:
             fallbacks.append("rows changed while they were read")
         return await self._in_backend(prepared, target, place, at_least, unlimited, fallbacks)
 
-    @asynccontextmanager
-    async def _read(
+    def _read(
         self, prepared: Prepared, target: Target, at_least: Mark | None
-    ) -> AsyncIterator[Reading]:
+    ) -> AbstractAsyncContextManager[Reading]:
         wanted = tuple(prepared.compiled.filter or ())
-        read = self._reader.read(prepared.table, target.version, target.stale, wanted, at_least)
-        async with read as reading:
-            yield reading
+        return self._reader.read(prepared.table, target.version, target.stale, wanted, at_least)
 
     async def _eligible(self, prepared: Prepared, reading: Reading, snapshot: Snapshot) -> Eligible:
         compiled = prepared.compiled
@@ -128,16 +125,18 @@ class SimilarSearch:
         """The page; None when the rows were no longer as the snapshot has them."""
         eligible = await self._eligible(prepared, reading, snapshot)
         clock.lap("filter")
-        structures = {} if reading.resident is None else reading.resident.structures
+        resident = reading.resident
+        held = Held({}, frozenset()) if resident is None else Held(resident.structures, resident.refused)
         probe = Probe(target.vector, target.version.metric, self._reader.registry.library)
         start, end = (0, eligible.count) if unlimited else (prepared.offset, prepared.offset + prepared.limit)
         # Without a threshold the count says whether there is a next page; with one, one hit more does.
         k = end + 1 if target.threshold is not None else end
         after = None if place is None else After(place.values[0], place.key)
         answer = await self._reader.compute(
-            lambda: search_resident(snapshot, structures, target, probe, eligible, k, after)
+            lambda: search_resident(snapshot, held, target, probe, eligible, k, after)
         )
         clock.lap("search")
+        prepared.context.check_deadline()
         ranked = answer.ranked
         rows = await self._fetched(prepared, target, reading.view, snapshot, ranked, start, end)
         if rows is None:
@@ -253,8 +252,12 @@ class SimilarSearch:
                     return eligible.count
                 threshold = target.threshold
                 probe = Probe(target.vector, target.version.metric, self._reader.registry.library)
-                pool = pool_of(snapshot, probe, eligible.mask, eligible.count)
-                return await self._reader.compute(lambda: count_at_least(snapshot, probe, pool, threshold))
+
+                def counted() -> int:
+                    pool = pool_of(snapshot, probe, eligible.mask, eligible.count)
+                    return count_at_least(snapshot, probe, pool, threshold)
+
+                return await self._reader.compute(counted)
         async with self._backend.view(prepared.table, at_least) as view:
             return await scan_count(self._backend, view, prepared)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from vectable.interfaces import Progress
 SAVED_ROWS = 5_000
 """A base of fewer rows is read again faster than its file is checked."""
 _NOTES = {field.name for field in fields(Measured)}
+_REST = 3
+"""A merge is followed by a rest so many times as long."""
 MERGE_ROWS, MERGE_SHARE, DEAD_SHARE = 2_000, 0.1, 0.3
 
 
@@ -41,6 +44,20 @@ class Upkeep:
             return None
         return self._directory / f"{version}{'.stale' if stale else ''}.base"
 
+    def sweep(self, versions: Collection[str]) -> int:
+        """Deletes the files of versions other than these, and what a crash left half written; how many."""
+        if self._directory is None or not self._directory.is_dir():
+            return 0
+        count = 0
+        for path in self._directory.iterdir():
+            torn = path.suffix == ".tmp" and time.time() - path.stat().st_mtime > 3_600
+            foreign = path.suffix in (".base", ".index") and path.name.split(".")[0] not in versions
+            if torn or foreign:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    count += 1
+        return count
+
     def structure_path(self, resident: Resident, name: str) -> Path | None:
         """Where an index over a version is kept: beside its base."""
         return None if resident.path is None else resident.path.with_suffix(f".{name}.index")
@@ -50,7 +67,8 @@ class Upkeep:
     ) -> None:
         """Asks the worker for what has become due. Costs a microsecond when nothing has."""
         if _merge_due(snapshot):
-            self._ask(resident, "merge", self._merge)
+            if time.monotonic() >= resident.rest_until:
+                self._ask(resident, "merge", self._merge)
             return
         base = snapshot.base
         unsaved = (
@@ -107,7 +125,10 @@ class Upkeep:
             save_base(base, resident.path, resident.key.identity)
 
     def _merge(self, resident: Resident, progress: Progress) -> None:
+        started = time.monotonic()
         self.merge_now(resident, progress)
+        now = time.monotonic()
+        resident.rest_until = now + min(_REST * (now - started), 60.0)
 
     def merge_now(self, resident: Resident, progress: Progress) -> None:
         """One sorted base of all live rows, with every structure built anew before it is put in place."""
