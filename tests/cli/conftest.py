@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+
+from vectable.cli.entry import run
 
 PROGRAM = [sys.executable, "-m", "vectable.cli"]
 BOOKS = """\
@@ -46,6 +52,14 @@ class CommandLine:
             out, err = process.communicate(timeout=100)
         assert "Traceback" not in err, err
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def inside(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same within this process: for failures, of which there are many."""
+        out, err = io.StringIO(), io.StringIO()
+        fake = mock.patch.dict(os.environ, {"VECTABLE_FAKE_EMBEDDINGS": "1"})
+        with contextlib.chdir(self.directory), fake, redirect_stdout(out), redirect_stderr(err):
+            code = run(arguments)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def ok(self, *arguments: str, **env: str) -> str:
         """Standard output of a command that must succeed."""

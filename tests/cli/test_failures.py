@@ -19,7 +19,7 @@ LOOKING = [
 
 @pytest.mark.parametrize("arguments", LOOKING)
 def test_looking_at_a_database_that_is_not_there_creates_none(cli: CommandLine, arguments: list[str]) -> None:
-    done = cli(*arguments)
+    done = cli.inside(*arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: There is no database in vectable-data.\n  Hint: ")
     assert list(cli.directory.iterdir()) == []
@@ -47,7 +47,7 @@ def test_what_went_wrong_is_json_where_json_was_asked_for(books: CommandLine) ->
     ],
 )
 def test_what_is_not_understood_exits_2(books: CommandLine, arguments: list[str], sentence: str) -> None:
-    done = books(*arguments)
+    done = books.inside(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert sentence in done.stderr
     assert "Hint: see vectable" in done.stderr
@@ -70,7 +70,7 @@ def test_what_is_not_understood_exits_2(books: CommandLine, arguments: list[str]
 def test_what_cannot_be_done_exits_1_and_says_why(
     books: CommandLine, arguments: list[str], sentence: str
 ) -> None:
-    done = books(*arguments)
+    done = books.inside(*arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert sentence.lower() in done.stderr.lower()
     assert not (books.directory / "again" / "vectable.db").exists()

@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_one_makes_no_table(
     cli: CommandLine, name: str, content: str, sentence: str
 ) -> None:
     (cli.directory / name).write_text(content, "utf-8")
-    done = cli("import", "x", name)
+    done = cli.inside("import", "x", name)
     assert done.returncode == 1
     assert sentence in done.stderr
     assert [p.name for p in cli.directory.iterdir()] == [name]
@@ -113,7 +113,7 @@ def test_a_file_that_cannot_be_one_makes_no_table(
 
 @pytest.mark.parametrize("option", ["--embed", "--key"])
 def test_a_misspelt_column_makes_no_table(books: CommandLine, option: str) -> None:
-    done = books("import", "more", "books.csv", option, "blrub")
+    done = books.inside("import", "more", "books.csv", option, "blrub")
     assert done.returncode == 1
     assert "did you mean 'blurb'?" in done.stderr
     assert [t["name"] for t in books.json("tables")["tables"]] == ["books"]

@@ -13,7 +13,7 @@ from vectable.cli.options import json_option
     epilog="""\b
 Examples:
   vectable bench
-  vectable bench --only library_search""",
+  vectable bench --only search""",
 )
 @click.option("--only", metavar="NAME", multiple=True, help="Only this figure; may be given several times.")
 @click.option("--db", metavar="URL", hidden=True, expose_value=False, help="Accepted, as everywhere.")

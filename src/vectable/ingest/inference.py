@@ -55,6 +55,8 @@ def _csv_columns(file: io.BufferedReader) -> dict[str, Any]:
                 values[at].append(cell)
     except csv.Error as error:
         raise InvalidInput(f"line {reader.line_num}: it is not CSV: {error}") from None
+    finally:
+        lines.detach()
     return {name: text_type(cells) for name, cells in zip(header, values, strict=True)}
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 TABLE = "code_layouts"
 COLUMN = "teaches_embedding"
 TEMPLATE = "{title}\n{teaches}"
+_A_MINUTE = 6_000
+"""Texts a minute that two slow cores embed."""
 _UNFINISHED = ("new", "stale", "error")
 
 
@@ -104,7 +106,9 @@ async def _embed(
         built.embedded = before["ready"] if built.written and job else 0
         say(f"Nothing to embed: {before['ready']:,} rows are ready.")
         return
-    say(f"Embedding {pending:,} of {built.rows:,} texts with {built.model}: a few minutes, once …")
+    minutes = -(-pending // _A_MINUTE)
+    about = f"about {minutes} minutes" if minutes > 1 else "a minute or less"
+    say(f"Embedding {pending:,} of {built.rows:,} texts with {built.model}: {about}, once …")
     started = time.perf_counter()
     if job is not None:
         await _finished(database, job)
