@@ -42,6 +42,11 @@ def instrument():
     if size:
         HashingProvider.max_batch = size
 
+    limit = os.environ.get("TEST_FILE_LIMIT")
+    if limit:
+        import resource
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), resource.RLIM_INFINITY))
+
 instrument()
 """
 SCRIPT = """

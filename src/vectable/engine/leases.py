@@ -61,19 +61,25 @@ class Leases:
     def __init__(self, state: StateStore) -> None:
         self._state = state
         self._owner = new_id()
+        self._mine: set[str] = set()
+        """Names held now: a lease of ours that is not among them could not be given back when it ended."""
+
+    def _taken(self, name: str, holder: dict[str, object]) -> bool:
+        return name in self._mine if holder["owner"] == self._owner else alive(holder)
 
     async def acquire(self, name: str) -> Lease | None:
         """The lease, or None while somebody else holds it."""
         key = f"lease/{name}"
         entry = (await self._state.get([key])).get(key)
         holder = json.loads(entry.value) if entry else None
-        if holder is not None and holder["owner"] is not None and alive(holder):
+        if holder is not None and holder["owner"] is not None and self._taken(name, holder):
             return None
         lease = Lease(name, self._owner, (holder["fence"] if holder else 0) + 1)
         try:
             await self._state.commit({key: entry.revision if entry else 0}, {key: self._record(lease)})
         except Conflict:
             return None
+        self._mine.add(name)
         return lease
 
     def _record(self, lease: Lease) -> bytes:
@@ -86,7 +92,7 @@ class Leases:
         if entry is None:
             return False
         holder = json.loads(entry.value)
-        return holder["owner"] is not None and alive(holder)
+        return holder["owner"] is not None and self._taken(name, holder)
 
     async def renew(self, lease: Lease) -> bool:
         """Extends it; False when it was lost to somebody else."""
@@ -101,6 +107,7 @@ class Leases:
 
     async def release(self, lease: Lease) -> None:
         """Gives it back; the fencing number is kept."""
+        self._mine.discard(lease.name)
         key = f"lease/{lease.name}"
         entry = (await self._state.get([key])).get(key)
         if entry is None or json.loads(entry.value)["fence"] != lease.fence:
