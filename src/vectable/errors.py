@@ -36,13 +36,13 @@ class InvalidInput(VectableError):
 
 
 class InvalidFilter(InvalidInput):
-    """A filter that cannot mean anything: unknown operator, a value of the wrong type, too deep, too large."""
+    """A filter that cannot mean anything: an unknown operator, a value of the wrong type, too deep."""
 
     code = "invalid-filter"
 
 
 class InvalidRow(InvalidInput):
-    """A row that does not fit its table. `context` holds `row` (0-based position) and `column` where known."""
+    """A row that does not fit its table. `context` holds `row` (position from 0) and `column` where known."""
 
     code = "invalid-row"
 
@@ -60,8 +60,8 @@ class InvalidCursor(InvalidInput):
 
 
 class UnknownColumn(InvalidInput, AttributeError, KeyError):
-    """A column name the table does not have; the hint says what exists. `t.colum` and `row["colum"]` raise it,
-    so it is what `hasattr` and mappings expect, too."""
+    """A column name the table does not have; the hint says what exists. `t.colum` and `row["colum"]` raise
+    it, so it is what `hasattr` and mappings expect, too."""
 
     code = "unknown-column"
 
@@ -232,15 +232,20 @@ class ReadOnlyDatabase(BackendError):
 
 
 class OutcomeUnknown(BackendError):
-    """The connection was lost while a write was on its way: it may or may not have happened. Read to find out."""
+    """The connection was lost while a write was on its way: it happened or not. Read to find out."""
 
     code = "outcome-unknown"
 
 
 def did_you_mean(name: str, known: Iterable[str], noun: str) -> str:
-    """A hint for a misspelt name: the nearest known ones first, else (up to 20 of) all that exist."""
+    """A hint for a misspelt name: the nearest known ones first, whatever their case, else (up to 20 of) all
+    that exist."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    folded: dict[str, list[str]] = {}
+    for each in names:
+        folded.setdefault(each.casefold(), []).append(each)
+    close = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
+    near = [each for match in close for each in folded[match]][:3]
     if near:
         return "did you mean " + " or ".join(repr(n) for n in near) + "?"
     if not names:

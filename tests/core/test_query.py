@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vectable.core.evaluate import order_key
-from vectable.core.predicate import TRUE, Clause, Combination, and_, parse_filter
+from vectable.core.predicate import TRUE, Clause, Combination, Field, and_, parse_filter
 from vectable.core.query import DEFAULT_LIMIT, MAX_LIMIT, OrderTerm, Query, Similar
 from vectable.errors import InvalidFilter, InvalidInput
 
@@ -164,3 +164,14 @@ def test_nulls_are_last_both_ways_and_the_key_decides(
         return (*parts, row[2])
 
     assert placed == sorted(rows, key=plain)
+
+
+def test_an_offset_is_a_number_every_client_can_hold() -> None:
+    assert Query(offset=2**53 - 1).offset == 2**53 - 1
+    with pytest.raises(ValidationError):
+        Query(offset=2**53)
+
+
+def test_a_field_with_a_minus_sorts_downwards() -> None:
+    assert -Field("stars") == OrderTerm(column="stars", descending=True)
+    assert Query(order_by=(-Field("meta.stars"),)) == Query(order_by=("-meta.stars",))

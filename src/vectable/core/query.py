@@ -11,6 +11,8 @@ from vectable.core.schema import Frozen
 from vectable.errors import InvalidInput
 
 MAX_LIMIT = 10_000
+MAX_OFFSET = 2**53 - 1
+"""Whatever may count rows, JSON clients included, holds it exactly."""
 DEFAULT_LIMIT = 100
 SCORE = "score"
 SCORE_ALIASES = frozenset({"score", "similarity_score"})
@@ -91,7 +93,7 @@ class Query(Frozen):
         tuple[OrderTerm, ...], BeforeValidator(_order, json_schema_input_type=str | list[str])
     ] = Field(default=(), examples=[["-stars", "title"]])
     limit: int = Field(default=DEFAULT_LIMIT, ge=0, le=MAX_LIMIT)
-    offset: int = Field(default=0, ge=0)
+    offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
     cursor: str | None = None
 
     @field_serializer("order_by")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vectable.core.predicate.columns import STATE, format_name, split_name
 from vectable.core.predicate.nodes import Clause, Operator
 from vectable.core.predicate.parse import clause
 from vectable.errors import InvalidFilter
+
+if TYPE_CHECKING:
+    from vectable.core.query import OrderTerm
 
 
 class Field:
@@ -106,6 +109,12 @@ class Field:
     def is_not_null(self) -> Clause:
         """A value. Under a JSON path: anything there but null."""
         return self._clause("is not null")
+
+    def __neg__(self) -> OrderTerm:
+        """Downwards, as a sort term: `order_by(-t.stars)`."""
+        from vectable.core.query import OrderTerm  # it is built on filters
+
+        return OrderTerm(column=self.name, descending=True)
 
     def __bool__(self) -> bool:
         raise InvalidFilter(f"column {self.name!r} has no truth value", hint=f"write {self.name} == True")

@@ -50,6 +50,11 @@ class Node(Frozen):
             hint="use & | ~ instead of and/or/not, and .between(a, b) instead of a <= x <= b",
         )
 
+    def __str__(self) -> str:
+        from vectable.core.predicate.spelling import spelled  # it knows the nodes
+
+        return spelled(self, brief=True)  # type: ignore[arg-type]
+
     def _operands(self, other: Predicate) -> tuple[Predicate, ...]:
         return (self, other)  # type: ignore[return-value]
 

@@ -12,12 +12,18 @@ _Segment = tuple[str | None, ...]
 
 
 def fold_case(text: str) -> str:
-    """Simple case folding: each code point becomes its case-folded form where that is one code point, and
-    stays otherwise ('ß' stays 'ß', 'É' becomes 'é'). The length never changes; text is not normalised."""
+    """Unicode's simple case folding: each code point becomes one code point ('É' and 'é' both 'é', 'ẞ' and
+    'ß' both 'ß'). The length never changes; text is not normalised."""
     folded = text.casefold()
     if len(folded) == len(text):
         return folded
-    return "".join(f if len(f := c.casefold()) == 1 else c for c in text)
+    return "".join(f if len(f := c.casefold()) == 1 else _folded(c) for c in text)
+
+
+def _folded(character: str) -> str:
+    """Of a code point whose full folding is longer: its lower-case form where that is one code point."""
+    lower = character.lower()
+    return lower if len(lower) == 1 else character
 
 
 def segments(pattern: str) -> tuple[_Segment, ...]:

@@ -33,6 +33,7 @@ from vectable.core.predicate.nodes import (
     or_,
 )
 from vectable.core.predicate.parse import MAX_DEPTH, MAX_NODES, clause
+from vectable.core.predicate.reserved import RESERVED
 from vectable.errors import InvalidFilter
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ _FUNCTIONS: dict[str, Operator] = {
     "startswith": "starts_with",
 }
 _PATTERNS: tuple[Operator, ...] = ("like", "ilike")
-_RESERVED = frozenset({"and", "or", "not", "in", "between", "like", "ilike", "is", "null", "true", "false"})
 _WORD = re.compile(r"[^\W\d]\w*")
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d+)?|\.\d+([eE][+-]?\d+)?")
 _MAX_DIGITS = 4_000
@@ -213,7 +213,7 @@ class _Reader:
             self._at + 1 < len(self._words)
             and self._words[self._at].kind == "word"
             and self._words[self._at + 1].text == "("
-            and self._words[self._at].text.lower() not in _RESERVED
+            and self._words[self._at].text.lower() not in RESERVED
         )
 
     def _function(self) -> _Draft:
@@ -316,7 +316,7 @@ class _Reader:
         if word is None or not word.text or not (quoted or plain):
             raise self.unexpected(expected)
         after_dot = expected == "a key"
-        if plain and not after_dot and word.text.lower() in _RESERVED:
+        if plain and not after_dot and word.text.lower() in RESERVED:
             raise self.unexpected(expected)
         self._at += 1
         return word.text
