@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from vectable.core.context import Context
 from vectable.core.mark import Mark
@@ -28,6 +28,7 @@ from vectable.core.schema import (
 )
 from vectable.engine.definitions import check_new_column, parse_columns, parse_key
 from vectable.engine.search import drive
+from vectable.engine.stored import stored_model
 from vectable.errors import (
     AlreadyExists,
     BackendError,
@@ -68,6 +69,13 @@ class Record(BaseModel):
 
     table: Table | None = None
     next: Change | None = None
+
+    @field_validator("table")
+    @classmethod
+    def _has_its_key(cls, table: Table | None) -> Table | None:
+        if table is not None and not {c.id for c in table.columns}.issuperset(table.key):
+            raise ValueError("a column of the key is missing")
+        return table
 
 
 class Catalog:
@@ -301,7 +309,7 @@ class Catalog:
             entry = (await self._state.get([_record_key(table_id)])).get(_record_key(table_id))
             if entry is None:
                 raise TableNotFound("the table was dropped meanwhile")
-            record = Record.model_validate_json(entry.value)
+            record = stored_model(Record, _record_key(table_id), entry)
             if record.next is None and record.table is not None:
                 return record.table, entry.revision
             await self._settle(table_id)
@@ -329,7 +337,7 @@ class Catalog:
         entry = (await self._state.get([key])).get(key)
         if entry is None:
             return
-        change = Record.model_validate_json(entry.value).next
+        change = stored_model(Record, key, entry).next
         if change is None:
             return
         try:
@@ -354,7 +362,7 @@ class Catalog:
         tables: dict[str, Table] = {}
         unsettled = []
         for key, found in (await self._state.scan("table/")).items():
-            record = Record.model_validate_json(found.value)
+            record = stored_model(Record, key, found)
             if record.next is not None:
                 unsettled.append(key.removeprefix("table/"))
             if record.table is not None:

@@ -13,6 +13,7 @@ from vectable.core.schema import LIST_TYPES, Column, ColumnType, Index, Metric, 
 from vectable.engine.catalog import Catalog
 from vectable.engine.jobs import Jobs, Progress
 from vectable.engine.search import Searcher
+from vectable.engine.stored import stored_facts
 from vectable.errors import (
     AlreadyExists,
     Conflict,
@@ -205,7 +206,7 @@ def _free_name(table: Table, base: str) -> str:
 
 
 def _described(index: Index, column: str, record: Any) -> dict[str, Any]:
-    facts = json.loads(record.value) if record is not None else {"status": "ready"}
+    facts = {"status": "ready"} if record is None else stored_facts(_key(index), record, "status")
     described: dict[str, Any] = {"name": index.name, "type": index.type, "column": column}
     if index.method is not None:
         described |= {"method": index.method, "parameters": index.parameters}

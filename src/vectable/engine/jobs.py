@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -16,7 +15,8 @@ from pydantic import BaseModel, Field
 
 from vectable.core.context import Context
 from vectable.core.schema import new_id
-from vectable.engine.leases import Leases, alive, signature
+from vectable.engine.leases import Leases, Process, this_process
+from vectable.engine.stored import stored_model
 from vectable.errors import BackendError, Conflict, JobNotFound, VectableError
 from vectable.interfaces import StateStore
 
@@ -55,6 +55,14 @@ class Unfinished(BaseModel):
     payload: dict[str, Any] = Field(default_factory=dict)
     owed: str | None = None
     """The note that this job redeems."""
+
+
+class _Owed(Process):
+    """A job that has to be done, and who said so."""
+
+    kind: str
+    table: str
+    payload: dict[str, Any]
 
 
 class Progress:
@@ -113,8 +121,8 @@ class Jobs:
     def owe(self, kind: str, table: str, payload: dict[str, Any]) -> tuple[str, bytes]:
         """A note (key and value in the state store) that a job has to be done. Committed together with what
         makes the job necessary, it outlives a crash before the job is recorded."""
-        note = {"kind": kind, "table": table, "payload": payload, **signature()}
-        return f"{_OWED}{new_id()}", json.dumps(note).encode()
+        note = _Owed(kind=kind, table=table, payload=payload, **this_process())
+        return f"{_OWED}{new_id()}", note.model_dump_json().encode()
 
     async def redeem(self, owed: str) -> None:
         """What was owed is done, without a job."""
@@ -184,7 +192,7 @@ class Jobs:
     async def list(self, context: Context) -> list[Job]:
         """Every job still known, the newest first."""
         records = await self._state.scan("job/")
-        jobs = [Unfinished.model_validate_json(e.value).job for e in records.values()]
+        jobs = [stored_model(Unfinished, key, e).job for key, e in records.items()]
         if len(jobs) > 2 * _KEEP:
             await self.prune()
         return sorted(jobs, key=lambda j: (j.created_at, j.id), reverse=True)
@@ -238,9 +246,9 @@ class Jobs:
                 resumed += 1
         redeemed = {record.owed for record in unfinished}
         for key, entry in (await self._state.scan(_OWED)).items():
-            note = json.loads(entry.value)
-            if key not in redeemed and note["kind"] in self._kinds and not alive(note):
-                await self.start(note["kind"], note["table"], note["payload"], 0, key)
+            note = stored_model(_Owed, key, entry)
+            if key not in redeemed and note.kind in self._kinds and not note.alive():
+                await self.start(note.kind, note.table, note.payload, 0, key)
                 resumed += 1
         return resumed
 
@@ -248,14 +256,14 @@ class Jobs:
         """Every job that has not ended, wherever it runs."""
         ids = [key.removeprefix(_OPEN) for key in await self._state.scan(_OPEN)]
         entries = await self._state.get([f"job/{id_}" for id_ in ids])
-        records = [Unfinished.model_validate_json(e.value) for e in entries.values()]
+        records = [stored_model(Unfinished, key, e) for key, e in entries.items()]
         return [r for r in records if r.job.status not in ENDED]
 
     async def prune(self) -> None:
         """Forgets all but the newest thousand ended jobs."""
         ended = []
         for key, entry in (await self._state.scan("job/")).items():
-            job = Unfinished.model_validate_json(entry.value).job
+            job = stored_model(Unfinished, key, entry).job
             if job.status in ENDED:
                 ended.append((job.created_at, key))
         old = [key for _, key in sorted(ended)[:-_KEEP]]
@@ -278,7 +286,7 @@ class Jobs:
         entry = (await self._state.get([key])).get(key)
         if entry is None:
             raise JobNotFound(f"there is no job {job_id!r}", hint="list the jobs to see what there is")
-        return Unfinished.model_validate_json(entry.value)
+        return stored_model(Unfinished, key, entry)
 
     async def _save(self, record: Unfinished, unless: Status | None = None) -> None:
         """Once the job has ended, what pointed to it as unfinished goes, too."""
@@ -288,7 +296,7 @@ class Jobs:
             paid = [f"{_OPEN}{record.job.id}", *([record.owed] if record.owed else [])]
         for _ in range(5):
             entry = (await self._state.get([key])).get(key)
-            if entry and unless and Unfinished.model_validate_json(entry.value).job.status == unless:
+            if entry and unless and stored_model(Unfinished, key, entry).job.status == unless:
                 break
             expects = {key: entry.revision if entry else 0}
             with contextlib.suppress(Conflict):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -12,8 +11,12 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from vectable.core.schema import new_id
+from vectable.engine.stored import stored_model
 from vectable.errors import BackendError, Conflict
 from vectable.interfaces import StateStore
 
@@ -31,16 +34,31 @@ class Lease:
     fence: int
 
 
-def signature() -> dict[str, object]:
-    """What others can tell this process by, for a time: see `alive`."""
+class Process(BaseModel):
+    """A process, for others to tell whether it may still be at work."""
+
+    pid: int
+    host: str
+    expires: float
+    """Unix time from which it counts as gone, wherever it is."""
+
+    def alive(self) -> bool:
+        """Not expired, and there, where that can be seen."""
+        if self.expires < time.time():
+            return False
+        return self.host != socket.gethostname() or _runs(self.pid)
+
+
+def this_process() -> dict[str, Any]:
+    """The fields of `Process` for this one, for the time of a lease."""
     return {"pid": os.getpid(), "host": socket.gethostname(), "expires": time.time() + TTL_S}
 
 
-def alive(holder: dict[str, object]) -> bool:
-    """Whether the holder may still be working: not expired, and its process exists where that can be seen."""
-    if float(str(holder["expires"])) < time.time():
-        return False
-    return holder["host"] != socket.gethostname() or _runs(int(str(holder["pid"])))
+class _Holder(Process):
+    """What is kept of a lease; `owner` None: it was given back."""
+
+    owner: str | None
+    fence: int
 
 
 def _runs(process: int) -> bool:
@@ -64,57 +82,54 @@ class Leases:
         self._mine: set[str] = set()
         """Names held now: a lease of ours that is not among them could not be given back when it ended."""
 
-    def _taken(self, name: str, holder: dict[str, object]) -> bool:
-        return name in self._mine if holder["owner"] == self._owner else alive(holder)
+    async def _find(self, name: str) -> tuple[_Holder | None, int]:
+        """The record of a lease and its revision."""
+        key = f"lease/{name}"
+        entry = (await self._state.get([key])).get(key)
+        return (None, 0) if entry is None else (stored_model(_Holder, key, entry), entry.revision)
+
+    def _taken(self, name: str, holder: _Holder | None) -> bool:
+        if holder is None or holder.owner is None:
+            return False
+        return name in self._mine if holder.owner == self._owner else holder.alive()
+
+    async def _put(self, revision: int, name: str, **facts: Any) -> bool:
+        """False when somebody else was faster."""
+        key = f"lease/{name}"
+        try:
+            await self._state.commit({key: revision}, {key: _Holder(**facts).model_dump_json().encode()})
+        except Conflict:
+            return False
+        return True
 
     async def acquire(self, name: str) -> Lease | None:
         """The lease, or None while somebody else holds it."""
-        key = f"lease/{name}"
-        entry = (await self._state.get([key])).get(key)
-        holder = json.loads(entry.value) if entry else None
-        if holder is not None and holder["owner"] is not None and self._taken(name, holder):
+        holder, revision = await self._find(name)
+        if self._taken(name, holder):
             return None
-        lease = Lease(name, self._owner, (holder["fence"] if holder else 0) + 1)
-        try:
-            await self._state.commit({key: entry.revision if entry else 0}, {key: self._record(lease)})
-        except Conflict:
+        lease = Lease(name, self._owner, (holder.fence if holder else 0) + 1)
+        if not await self._put(revision, name, owner=lease.owner, fence=lease.fence, **this_process()):
             return None
         self._mine.add(name)
         return lease
 
-    def _record(self, lease: Lease) -> bytes:
-        return json.dumps({"owner": lease.owner, "fence": lease.fence, **signature()}).encode()
-
     async def held(self, name: str) -> bool:
         """Whether anybody is at work under that name now."""
-        key = f"lease/{name}"
-        entry = (await self._state.get([key])).get(key)
-        if entry is None:
-            return False
-        holder = json.loads(entry.value)
-        return holder["owner"] is not None and self._taken(name, holder)
+        return self._taken(name, (await self._find(name))[0])
 
     async def renew(self, lease: Lease) -> bool:
         """Extends it; False when it was lost to somebody else."""
-        key = f"lease/{lease.name}"
-        entry = (await self._state.get([key])).get(key)
-        if entry is None or json.loads(entry.value)["fence"] != lease.fence:
+        holder, revision = await self._find(lease.name)
+        if holder is None or holder.fence != lease.fence:
             return False
-        with contextlib.suppress(Conflict):
-            await self._state.commit({key: entry.revision}, {key: self._record(lease)})
-            return True
-        return False
+        return await self._put(revision, lease.name, owner=lease.owner, fence=lease.fence, **this_process())
 
     async def release(self, lease: Lease) -> None:
         """Gives it back; the fencing number is kept."""
         self._mine.discard(lease.name)
-        key = f"lease/{lease.name}"
-        entry = (await self._state.get([key])).get(key)
-        if entry is None or json.loads(entry.value)["fence"] != lease.fence:
-            return
-        free = json.dumps({"owner": None, "fence": lease.fence, "pid": 0, "host": "", "expires": 0})
-        with contextlib.suppress(Conflict):
-            await self._state.commit({key: entry.revision}, {key: free.encode()})
+        holder, revision = await self._find(lease.name)
+        if holder is not None and holder.fence == lease.fence:
+            await self._put(revision, lease.name, owner=None, fence=lease.fence, pid=0, host="", expires=0)
 
     @contextlib.asynccontextmanager
     async def hold(self, name: str) -> AsyncIterator[Lease | None]:
