@@ -124,6 +124,8 @@ class Database:
         """Housekeeping: prunes what is no longer needed. Safe at any time."""
         await self.backend.maintain()
         await self.jobs.prune()
+        live = {v.id for t in await self.catalog.list(LOCAL) for _, v in t.versions}
+        await asyncio.to_thread(self.searcher.sweep, live)
 
     async def status(self) -> dict[str, Any]:
         """What there is and what is going on, JSON-ready."""

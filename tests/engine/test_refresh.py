@@ -168,6 +168,13 @@ def _true() -> Any:
     return TRUE
 
 
+async def test_without_auto_update_the_rows_there_are_embedded_once(engine: Engine) -> None:
+    await engine.catalog.create(LOCAL, "t", COLUMNS)
+    await engine.writer.insert(LOCAL, "t", [{"id": "a", "title": "x"}])
+    await engine.columns.add(LOCAL, "t", "emb", source_column="title", auto_update=False)
+    assert await engine.states("t", "emb") == {"ready": 1}
+
+
 async def test_without_auto_update_nothing_is_embedded_until_asked(engine: Engine) -> None:
     await _table(engine, auto_update=False)
     await engine.writer.insert(LOCAL, "t", [{"id": "a", "title": "x"}])

@@ -198,8 +198,6 @@ class Refresher:
     async def _refreshed(self, target: Target, payload: dict[str, Any], progress: Progress) -> None:
         if payload.get("backfill"):
             await self._set_wants(target)
-            if target.embedding.auto_update is False:
-                return
         given = [parse_filter(payload.get("where")), parse_filter(payload.get("scope"))]
         where = bind(and_(given), target.table)
         states = tuple(payload["states"])
@@ -209,8 +207,8 @@ class Refresher:
         async for batch in self.pages(target, ("empty",), TRUE):
             wants = [want_of(target, content) for content in contents(target, batch)]
             keys = [w for w in wants if w is not None]
-            use = target.embedding.cache and target.embedding.auto_update
-            known = await self._embedder.cached_vectors(keys, target.version.normalized) if use else {}
+            cached = target.embedding.cache
+            known = await self._embedder.cached_vectors(keys, target.version.normalized) if cached else {}
             await self._write_cells(target, missing_wants(target, batch, known, wants))
 
     async def _exclusively(
