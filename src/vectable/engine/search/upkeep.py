@@ -50,10 +50,10 @@ class Upkeep:
             return 0
         count = 0
         for path in self._directory.iterdir():
-            torn = path.suffix == ".tmp" and time.time() - path.stat().st_mtime > 3_600
-            foreign = path.suffix in (".base", ".index") and path.name.split(".")[0] not in versions
-            if torn or foreign:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # another process may sweep at the same time
+                torn = path.suffix == ".tmp" and time.time() - path.stat().st_mtime > 3_600
+                foreign = path.suffix in (".base", ".index") and path.name.split(".")[0] not in versions
+                if torn or foreign:
                     path.unlink()
                     count += 1
         return count
