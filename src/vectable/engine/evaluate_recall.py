@@ -64,12 +64,12 @@ def _least(
     index: VectorIndex, truths: Sequence[_Truth], goal: float, rows: int, least: int
 ) -> tuple[float, int, int]:
     """(recall, candidates, effort), none of less effort than `least`."""
-    recall, candidates, effort = 0.0, K, least
+    recall, candidates, effort = 0.0, 0, least
     for option_effort, option in _options(index):
         if option_effort < least:
             continue
-        # Beyond that an exact scan is no slower.
-        if option * 8 > max(rows, 8 * K):
+        # Beyond that an exact scan is no slower; but what was never measured would be told as found nothing.
+        if candidates and option * 8 > max(rows, 8 * K):
             break
         candidates, effort = option, option_effort
         recall = _measure(index, truths, candidates, effort)
