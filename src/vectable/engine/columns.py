@@ -74,7 +74,7 @@ class EmbeddingColumns:
             name=column_name,
             type=ColumnType.VECTOR,
             embedding=Embedding(
-                model=model or self._embedder.models.default,
+                model=self._embedder.models.canonical_name(model),
                 source=source_column,
                 template=rendered,
                 auto_update=auto_update,

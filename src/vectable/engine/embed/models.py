@@ -7,7 +7,7 @@ import dataclasses
 import time
 
 from vectable.config import Settings
-from vectable.errors import ModelNotFound
+from vectable.errors import InvalidInput, ModelNotFound
 from vectable.interfaces import EmbeddingProvider, ModelCard, ModelLibrary
 
 
@@ -35,6 +35,17 @@ class Models:
         """What is known of `model` (None: the default text model). Raises ModelNotFound."""
         provider = self._by_name.get(model or self.default)
         return self._with_loaded(self._resolve(provider.model.id if provider else model or self.default))
+
+    def canonical_name(self, model: str | None) -> str:
+        """The one name of a loaded model (None: the default text model): what it is called where nothing
+        stands in for it. A provider of one's own keeps the name it was added under."""
+        name = model or self.default
+        try:
+            if (provider := self._by_name.get(name)) and provider.model.id != self._resolve(name).id:
+                return name
+            return self._library.resolve(name, allow_paths=self._settings.model_paths, fake=False).id
+        except (InvalidInput, ModelNotFound):
+            return name
 
     def _resolve(self, name: str) -> ModelCard:
         return self._library.resolve(name, allow_paths=self._settings.model_paths, fake=self._fake)
