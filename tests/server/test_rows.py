@@ -186,11 +186,16 @@ def test_updated_and_deleted(t: httpx.Client) -> None:
     assert t.get(f"{ROWS}/9").json()["title"] == "top"
     deleted = t.request("DELETE", ROWS, json={"where": where})
     assert (deleted.status_code, deleted.json()) == (200, {"deleted": 3})
-    for empty in ({}, {"where": None}, {"where": []}, {"where": {"op": "and", "args": []}}):
+    nothing: dict[str, Any] = {"op": "or", "args": []}
+    for where_ in (None, [], [[]], {}, {"op": "and", "args": []}, {"op": "not", "arg": nothing}):
+        empty = {"where": where_}
         check_problem(t.patch(ROWS, json={**empty, "values": {"title": "x"}}), 400, "invalid-input")
         check_problem(t.request("DELETE", ROWS, json=empty), 400, "invalid-input")
+    check_problem(t.request("DELETE", ROWS, json={}), 400, "invalid-input")
+    assert t.request("DELETE", ROWS, json={"where": nothing}).json() == {"deleted": 0}
     assert count(t) == 7
     assert t.patch(ROWS, json={"values": {"stars": 1}, "all": True}).json() == {"updated": 7}
+    assert t.patch(ROWS, json={"where": {}, "values": {"stars": 1}, "all": True}).json() == {"updated": 7}
     check_problem(t.patch(ROWS, json={"values": {"id": "x"}, "all": True}), 400, "invalid-input")
     check_problem(t.patch(ROWS, json={"values": {"nope": 1}, "all": True}), 400, "unknown-column")
     assert t.patch(ROWS, json={"values": {"stars": "x"}, "all": True}).status_code == 400

@@ -359,7 +359,7 @@ def _count(result: InsertResult, outcomes: Sequence[Outcome]) -> None:
 
 def _checked_where(where: Any, all_rows: bool) -> Predicate:
     predicate = parse_filter(where)
-    if predicate == TRUE and not all_rows:
+    if not all_rows and not columns_of(predicate) and matches(predicate, {}):
         raise InvalidInput(
             "no filter was given, which would change every row", hint="say all=true if that is meant"
         )

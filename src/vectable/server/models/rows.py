@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from vectable.core.plan import Plan
 from vectable.core.predicate import Filter
@@ -34,10 +34,14 @@ class InsertResponse(BaseModel):
     job: str | None = None
 
 
+Where = Annotated[Filter | None, BeforeValidator(lambda given: None if given == {} else given)]
+"""Which rows; absent, null, [] and {} are no filter."""
+
+
 class UpdateRequest(Body):
     """New values for every row that matches. An absent or empty `where` needs `all: true`."""
 
-    where: Filter | None = None
+    where: Where = None
     values: Row
     all: bool = False
 
@@ -49,7 +53,7 @@ class UpdateResponse(BaseModel):
 class DeleteRequest(Body):
     """Which rows to delete. An absent or empty `where` needs `all: true`."""
 
-    where: Filter | None = None
+    where: Where = None
     all: bool = False
 
 

@@ -147,7 +147,7 @@ class RefreshRequest(Body):
 
 
 class RefreshResponse(BaseModel):
-    job: str | None = Field(description="null where nothing matched.")
+    job: str = Field(description="Also where nothing matched: then it ends at once.")
     matched: int
 
 
