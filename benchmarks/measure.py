@@ -1,4 +1,4 @@
-"""How things are timed: alternately, in one run, so that a busy machine slows both sides of a ratio."""
+"""How things are timed: in turn, in one run, so that a busy machine slows both sides of a ratio."""
 
 from __future__ import annotations
 
@@ -36,17 +36,19 @@ class Figure:
         return self.value <= bound if relation == "<=" else self.value >= bound
 
 
-def alternately(calls: Sequence[Callable[[int], Any]], rounds: int, warm: int = 5) -> list[list[float]]:
-    """Milliseconds of each call, `rounds` times in turn, each told the round's number; `warm` rounds before
-    are not counted."""
+def alternately(calls: Sequence[Callable[[int], Any]], rounds: int, block: int = 10) -> list[list[float]]:
+    """Milliseconds of each call, `rounds` times, told the round's number: `block` rounds of one call, then of
+    the next, and so on, so that all share the machine's moods, and none works on caches another has just
+    filled. The first round of a block is not counted, nor the first block."""
     times: list[list[float]] = [[] for _ in calls]
     gc.collect()
-    for number in range(-warm, rounds):
+    for start in range(-block, rounds, block):
         for call, kept in zip(calls, times, strict=True):
-            started = time.perf_counter()
-            call(number % rounds)
-            if number >= 0:
-                kept.append((time.perf_counter() - started) * 1000)
+            for number in range(start - 1, start + block):
+                started = time.perf_counter()
+                call(number % rounds)
+                if start >= 0 and number >= start:
+                    kept.append((time.perf_counter() - started) * 1000)
     return times
 
 

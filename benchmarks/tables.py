@@ -1,4 +1,4 @@
-"""The tables the suites measure: clustered vectors, with columns that keep 10 % and 1 % of the rows."""
+"""The tables the suites measure: real text embeddings, with columns that keep 10 % and 1 % of the rows."""
 
 from __future__ import annotations
 
@@ -7,18 +7,35 @@ from typing import Any
 
 import numpy as np
 
+import vectable
+from benchmarks.texts import phrases
 from vectable.blocking import Database, Table
 from vectable.core.vectors import Matrix
-from vectable.testing.samples import clustered_vectors
 
 DIMENSIONS = 384
 QUERIES = 200
+MOST = 100_000 + QUERIES
 
 
 def vectors(rows: int) -> tuple[Matrix, Matrix]:
-    """(rows, queries), from the same clusters."""
-    made = clustered_vectors(rows + QUERIES, DIMENSIONS, seed=7)
-    return made[:rows], made[rows:]
+    """(rows, queries): embeddings of different phrases from docstrings and comments, by the default model.
+    Made once (minutes) and kept in benchmarks/.vectors."""
+    file = Path(__file__).parent / ".vectors" / f"{MOST}.npy"
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        print(f"(embedding {MOST:,} phrases into {file.parent.name}, once)", flush=True)
+        shuffled = np.random.default_rng(7).permutation(_embedded(phrases(MOST)))
+        np.save(file, shuffled)
+    made = np.ascontiguousarray(np.load(file), dtype=np.float32)
+    if len(made) < rows + QUERIES:
+        raise SystemExit(f"only {len(made):,} phrases were found here, {rows + QUERIES:,} are needed")
+    return made[:rows], made[-QUERIES:]
+
+
+def _embedded(texts: list[str]) -> Matrix:
+    with vectable.connect("memory:", cache_max_size=0) as database:
+        parts = [database.embed(texts[at : at + 5_000]) for at in range(0, len(texts), 5_000)]
+    return np.concatenate(parts)
 
 
 def fill(database: Database, name: str, matrix: Matrix) -> Table:
