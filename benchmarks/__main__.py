@@ -25,9 +25,9 @@ SUITES = {
 _HEAD = """# Performance
 
 Written by `python -m benchmarks --markdown docs/performance.md` (`make bench` prints the same). Both sides of
-a ratio are timed in turn in one run, ten calls each, so that a busy machine slows both; times are medians unless
-they say otherwise. Vectors are real embeddings of phrases from docstrings and comments. The targets are those
-the project set itself.
+a ratio are timed in turn in one run, ten calls each, so that a busy machine slows both; times are medians
+unless they say otherwise. Vectors are real embeddings of phrases from docstrings and comments.
+The targets are those the project set itself.
 """
 
 
