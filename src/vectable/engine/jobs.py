@@ -25,6 +25,8 @@ ENDED: frozenset[str] = frozenset({"done", "error", "cancelled"})
 _KEEP = 1_000
 _POLL_S = 0.15
 _PUBLISH_S = 0.5
+_PATIENCE = 10
+"""Polls without any change after which it is worth to see whether anybody is at work."""
 _OWED = "owed/"
 _OPEN = "open-job/"
 """Beside the record of every job that has not ended, so that those are found without reading all."""
@@ -102,6 +104,8 @@ class Jobs:
         self._leases = leases
         self._kinds: dict[str, Work] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._broken: dict[str, BaseException] = {}
+        """Why jobs this process worked on could not even be recorded as ended."""
 
     def register(self, kind: str, work: Work) -> None:
         """Says how jobs of `kind` are done."""
@@ -133,6 +137,7 @@ class Jobs:
         return job_id in self._tasks
 
     def _begin(self, job_id: str) -> None:
+        self._broken.pop(job_id, None)
         self._tasks[job_id] = task = asyncio.create_task(self._run(job_id), name=f"job {job_id}")
         task.add_done_callback(partial(self._ended, job_id))
 
@@ -140,7 +145,8 @@ class Jobs:
         self._tasks.pop(job_id, None)
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.warning("job %s was left to another process or another time: %s", job_id, _sentence(error))
+            self._broken[job_id] = error
+            log.warning("job %s is left to another process or another time: %s", job_id, _sentence(error))
 
     async def _run(self, job_id: str) -> None:
         async with self._leases.hold(f"job/{job_id}") as lease:
@@ -213,16 +219,26 @@ class Jobs:
         return (await self._record(job_id)).job
 
     async def events(self, job_id: str) -> AsyncIterator[Job]:
-        """The job now, then at every change until it has ended."""
+        """The job now, then at every change until it has ended. Takes it over when its process is gone.
+        Raises what kept this process from going on with it, such as DiskFull."""
         last = None
+        unchanged = 0
         while True:
             job = await self.get(job_id)
             if job != last:
                 yield job
-                last = job
+                last, unchanged = job, 0
             if job.status in ENDED:
                 return
+            if job_id in self._broken:
+                raise self._broken[job_id]
+            unchanged += 1
+            if unchanged % _PATIENCE == 0 and job.kind in self._kinds and await self._abandoned(job_id):
+                self._begin(job_id)
             await asyncio.sleep(_POLL_S)
+
+    async def _abandoned(self, job_id: str) -> bool:
+        return not self.runs(job_id) and not await self._leases.held(f"job/{job_id}")
 
     async def wait(self, job_id: str, timeout: float | None = None) -> Job:  # noqa: ASYNC109
         """The job once it has ended. Raises TimeoutError after `timeout` seconds."""
@@ -239,9 +255,7 @@ class Jobs:
         unfinished = await self.unfinished()
         for record in unfinished:
             job = record.job
-            if job.id in self._tasks or job.kind not in self._kinds:
-                continue
-            if not await self._leases.held(f"job/{job.id}"):
+            if job.kind in self._kinds and await self._abandoned(job.id):
                 self._begin(job.id)
                 resumed += 1
         redeemed = {record.owed for record in unfinished}

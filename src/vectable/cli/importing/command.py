@@ -94,7 +94,7 @@ async def _import(db: str, name: str, file: Path, request: dict[str, Any]) -> di
                 f"{column}_embedding", source=column, model=model or None, if_exists="ok"
             )
         result = await load(database, table, file, kind, request["on_conflict"])
-        await finish(database, result.job, table.full_name)
+        await finish(database, table.full_name, result.job)
         computed = [c.name for c in table.definition.vector_columns if c.embedding is not None]
         return {
             "table": table.full_name,
@@ -153,15 +153,16 @@ def _given_type(text: str) -> tuple[str, Any]:
     return column, type_
 
 
-async def finish(database: AsyncDatabase, job: str | None, label: str) -> None:
-    """Stays until the job has ended, showing progress. Raises ProviderError when it failed."""
-    if job is None:
-        return
+async def finish(database: AsyncDatabase, table: str, own: str | None) -> None:
+    """Stays until nothing of the table is being embedded: by the job of this import, and by those an
+    interrupted one left. Shows progress. Raises ProviderError when one failed."""
     from vectable.errors import ProviderError
 
-    found = await database.wait(job, f"embed {label}")
-    if found.status != "done":
-        raise ProviderError(
-            f"embedding stopped: {found.error or found.status}",
-            hint="the rows are kept; the same command, or any writer of this table, goes on",
-        )
+    under_way = [j.id for j in await database.jobs() if j.table == table and j.finished_at is None]
+    for job in dict.fromkeys([*([own] if own else []), *under_way]):
+        found = await database.wait(job, f"embed {table}")
+        if found.kind != "index" and found.status != "done":
+            raise ProviderError(
+                f"embedding stopped: {found.error or found.status}",
+                hint="the rows are kept; the same command, or any writer of this table, goes on",
+            )
