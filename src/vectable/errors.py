@@ -252,3 +252,11 @@ def did_you_mean(name: str, known: Iterable[str], noun: str) -> str:
         return f"there are no {noun} yet"
     shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
     return f"known {noun}: {shown}"
+
+
+def shift_row(error: VectableError, rows: int) -> None:
+    """Makes the position an error names within one batch count from the `rows` before that batch."""
+    position = error.context.get("row")
+    if isinstance(position, int):
+        error.context["row"] = rows + position
+        error.detail = error.detail.replace(f"row {position}", f"row {rows + position}", 1)

@@ -106,7 +106,7 @@ def test_csv_reads_cells_by_column_type(table: Table) -> None:
         (b"id,n\na,1\nb\n", "1 cells, the header has 2", 3),
         (b"id,n\na,1\nb,2,3\n", "3 cells, the header has 2", 3),
         (b"id,n\na,x\n", "column 'n': 'x' is not an integer", 2),
-        (b"id,n\na,1.0\n", "not an integer", 2),
+        (b"id,n\na,1.5\n", "not an integer", 2),
         (b"id,n\na,1_0\n", "not an integer", 2),
         (b"id,x\na,nan\n", "not a number", 2),
         (b"id,x\na,1e999999\n", "not a number", 2),

@@ -33,7 +33,15 @@ from vectable.engine.prepare import (
 )
 from vectable.engine.refresh import Refresher
 from vectable.engine.sweep import Sweeper
-from vectable.errors import AccessDenied, Conflict, InvalidInput, InvalidRow, KeyExists, StaleGeneration
+from vectable.errors import (
+    AccessDenied,
+    Conflict,
+    InvalidInput,
+    InvalidRow,
+    KeyExists,
+    StaleGeneration,
+    shift_row,
+)
 from vectable.interfaces import Backend, Progress
 
 __all__ = ["InsertResult", "OnConflict", "Writer"]
@@ -141,10 +149,7 @@ class Writer:
                 if progress is not None:
                     progress(seen, 0)
         except (InvalidRow, KeyExists) as error:
-            position = error.context.get("row")
-            if isinstance(position, int):
-                error.context["row"] = seen + position
-                error.detail = error.detail.replace(f"row {position}", f"row {seen + position}", 1)
+            shift_row(error, seen)
             error.context["inserted"] = total.inserted + total.replaced
             raise
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from vectable.core.schema import Table
-from vectable.errors import InvalidInput
+from vectable.errors import InvalidInput, InvalidRow, shift_row
 from vectable.handles.callers import off_loop
 from vectable.handles.result import Result
 from vectable.ingest import DEFAULT_BATCH, format_of, from_arrow, read_batches, speaks_arrow
@@ -27,7 +27,7 @@ async def whole(rows: Any, table: Table) -> Batch | None:
     if isinstance(rows, (str, PurePath)):
         return None
     if hasattr(rows, "__len__") and speaks_arrow(rows):
-        return await off_loop(lambda: [row for batch in from_arrow(rows, table) for row in batch])
+        return await off_loop(lambda: _all(from_arrow(rows, table)))
     if isinstance(rows, Sequence) and not isinstance(rows, (bytes, bytearray)):
         return rows
     if isinstance(rows, (Iterable, AsyncIterable)) and not isinstance(rows, (bytes, bytearray)):
@@ -39,6 +39,17 @@ async def whole(rows: Any, table: Table) -> Batch | None:
         hint="give a dict, a list or generator of dicts, a pandas, polars, Arrow or DuckDB table, or a "
         "path to a Parquet, CSV, JSONL or Arrow file",
     )
+
+
+def _all(batches: Iterator[Batch]) -> Batch:
+    rows: list[Mapping[str, Any]] = []
+    try:
+        for batch in batches:
+            rows.extend(batch)
+    except InvalidRow as error:
+        shift_row(error, len(rows))
+        raise
+    return rows
 
 
 async def stream(rows: Any, table: Table) -> AsyncGenerator[Batch, None]:

@@ -53,7 +53,8 @@ def read_batches(
 ) -> Iterator[list[dict[str, Any]]]:
     """Rows of `source`, in order, at most `batch_size` at a time. Values are what `insert` takes: JSON values
     from NDJSON, values by the table's column types from CSV (an empty cell is null), Python values from
-    Parquet and Arrow (vectors as float32 arrays). Parquet needs a source that can seek.
+    Parquet and Arrow (vectors as float32 arrays, text for a json column read as JSON). Parquet needs a
+    source that can seek.
 
     Raises InvalidRow for text that cannot be read: its words name the line, `context["line"]` too, and
     `context["row"]` counts from the rows handed out before, as `insert_stream` expects it. Raises
@@ -75,7 +76,9 @@ def from_arrow(
 ) -> Iterator[list[dict[str, Any]]]:
     """Rows of anything that speaks the Arrow PyCapsule interface (`__arrow_c_stream__`, `__arrow_c_array__`):
     pandas and polars frames, Arrow tables and readers, DuckDB relations. With `table`, its vector columns
-    come as float32 arrays, which is much faster. Raises Unsupported for anything else."""
+    come as float32 arrays, which is much faster, and text for its json columns is read as JSON. Raises
+    Unsupported for anything else, InvalidInput where no table comes of it, InvalidRow for text that is not
+    JSON (`context["row"]` as in `read_batches`)."""
     from vectable.ingest import columnar
 
     return columnar.from_capsule(data, table, batch_size)

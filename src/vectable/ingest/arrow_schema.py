@@ -46,6 +46,8 @@ def _ipc_schema(file: BinaryIO) -> Any:
 
 
 def _column(field: Any) -> Any:
+    if getattr(field.type, "extension_name", "") == "arrow.json":
+        return "json"
     kind = field.type.storage_type if isinstance(field.type, pa.BaseExtensionType) else field.type
     if pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type):
         return {"type": "vector", "dimensions": kind.list_size}

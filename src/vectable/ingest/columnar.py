@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from io import IOBase
 from typing import Any, BinaryIO, cast
@@ -11,11 +12,13 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
-from vectable.core.schema import Table
-from vectable.errors import InvalidInput, Unsupported
+from vectable.core.schema import ColumnType, Table
+from vectable.errors import InvalidInput, InvalidRow, Unsupported
+from vectable.ingest.strict_json import parse_json
 
 _FEATHER = b"ARROW1"
 """How an Arrow file (as opposed to a stream) begins."""
+_ROW_NUMBERS = re.compile(r"__index_level_\d+__")
 
 
 def read_parquet(source: BinaryIO, table: Table, batch_size: int) -> Iterator[list[dict[str, Any]]]:
@@ -45,44 +48,53 @@ def read_arrow(source: BinaryIO, table: Table, batch_size: int) -> Iterator[list
 
 def from_capsule(data: Any, table: Table | None, batch_size: int) -> Iterator[list[dict[str, Any]]]:
     """Rows of an object with `__arrow_c_stream__` or `__arrow_c_array__`."""
-    if hasattr(data, "__arrow_c_stream__"):
-        batches: Iterable[Any] = pa.RecordBatchReader.from_stream(data)
-    elif hasattr(data, "__arrow_c_array__"):
-        batches = [pa.record_batch(data)]
-    else:
+    if not hasattr(data, "__arrow_c_stream__") and not hasattr(data, "__arrow_c_array__"):
         raise Unsupported(
             f"a {type(data).__name__} does not speak the Arrow PyCapsule interface",
             hint="give dicts, or a pandas, polars, Arrow or DuckDB table",
         )
-    return _rows(batches, table, batch_size)
+    try:
+        stream = hasattr(data, "__arrow_c_stream__")
+        batches = pa.RecordBatchReader.from_stream(data) if stream else [pa.record_batch(data)]
+        yield from _rows(batches, table, batch_size)
+    except (pa.ArrowException, ValueError, TypeError, MemoryError, OSError) as error:
+        raise _unreadable(
+            f"an Arrow table, which a {type(data).__name__} was asked for",
+            error,
+            "give a table whose columns each hold values of one kind, or rows as dicts",
+        ) from None
 
 
-def _unreadable(what: str, error: BaseException) -> InvalidInput:
+def _unreadable(what: str, error: BaseException, hint: str | None = None) -> InvalidInput:
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return InvalidInput(f"this cannot be read as {what}: {reason}")
+    return InvalidInput(f"this cannot be read as {what}: {reason}", hint=hint)
 
 
 def _rows(batches: Iterable[Any], table: Table | None, size: int) -> Iterator[list[dict[str, Any]]]:
-    vectors = {} if table is None else {c.name: c.version.dimensions for c in table.vector_columns}
+    types = {} if table is None else {c.name: c.type for c in table.columns}
     for batch in batches:
         # A stream from outside may lie about its offsets; reading such an array would leave its memory.
         batch.validate(full=True)
-        names = batch.schema.names
-        if len(set(names)) != len(names):
+        if len(set(batch.schema.names)) != len(batch.schema.names):
             raise InvalidInput("two columns have the same name")
+        # The positions pandas numbers its rows by are no column of anybody's.
+        columns = {n: batch.column(n) for n in batch.schema.names if not _ROW_NUMBERS.fullmatch(n)}
         for start in range(0, batch.num_rows, size):
-            part = batch.slice(start, size)
-            columns = [_values(part.column(i), vectors.get(name) is not None) for i, name in enumerate(names)]
-            if columns:
-                yield [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+            values = [_values(c.slice(start, size), types.get(n), n) for n, c in columns.items()]
+            if values:
+                yield [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
 
 
-def _values(array: Any, vector: bool) -> Iterable[Any]:
+def _values(array: Any, type_: ColumnType | None, name: str) -> Iterable[Any]:
     kind = array.type
+    json = type_ is ColumnType.JSON
     if isinstance(array, pa.ExtensionArray):
+        json |= getattr(kind, "extension_name", "") == "arrow.json"
         array, kind = array.storage, array.storage.type
-    if vector and (found := _vectors(array)) is not None:
+    if type_ is ColumnType.VECTOR and (found := _vectors(array)) is not None:
         return found
+    if json and _holds_text(kind):
+        return _parsed(array.to_pylist(), name)
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         # Timestamps are kept to the microsecond; Python's datetime holds no more either.
         array = array.cast(pa.timestamp("us", kind.tz), safe=False)
@@ -96,6 +108,27 @@ def _values(array: Any, vector: bool) -> Iterable[Any]:
         values: list[Any] = array.to_pylist()
     except (ValueError, KeyError, ArithmeticError) as error:
         raise InvalidInput(f"a value of type {kind} cannot be read: {error}") from None
+    return values
+
+
+def _holds_text(kind: Any) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _parsed(texts: list[str | None], name: str) -> list[Any]:
+    """JSON from text, as results export it: Arrow has no other way to keep any JSON value."""
+    values = []
+    for row, text in enumerate(texts):
+        try:
+            values.append(None if text is None else parse_json(text.encode("utf-8"), "the text"))
+        except InvalidInput as error:
+            raise InvalidRow(
+                f"row {row}, column {name!r}: {error.detail}",
+                hint='a json column takes JSON text from tables: a string is written "…", with its quotes',
+                context={**error.context, "row": row, "column": name},
+            ) from None
     return values
 
 

@@ -14,7 +14,8 @@ from vectable.ingest.strict_json import parse_json
 
 MAX_LINE = 64 << 20
 """Bytes of one NDJSON line, characters of one CSV cell."""
-_INTEGER = re.compile(r"[+-]?[0-9]{1,20}")
+_INTEGER = re.compile(r"([+-]?[0-9]{1,20})(\.0*)?")
+"""Programs that hold numbers as floats write whole ones with a point."""
 _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,5})?")
 _TRUTH = {"true": True, "false": False, "1": True, "0": False}
 
@@ -155,9 +156,10 @@ def _cell_reader(column: Column) -> Callable[[str], Any]:
 
 
 def _read_int(cell: str) -> int:
-    if not _INTEGER.fullmatch(cell.strip()):
+    found = _INTEGER.fullmatch(cell.strip())
+    if found is None:
         raise InvalidInput(f"{cell[:40]!r} is not an integer")
-    return int(cell)
+    return int(found[1])
 
 
 def _read_float(cell: str) -> float:
