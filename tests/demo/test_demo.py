@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +96,30 @@ def test_it_shows_hits_scores_times_the_rule_and_what_is_next(cli: CommandLine) 
     for step in ("vectable search code_layouts", "vectable serve", "curl http://", "vectable.connect("):
         assert step in text
     assert "hits share words, not meaning" in text
+
+
+@pytest.mark.parametrize("options", [(), ("--db", "another 'base'")])
+def test_what_is_next_works_as_printed_where_the_shell_knows_no_environment(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    cli = CommandLine(tmp_path)
+    own = Path(sys.executable).parent
+    elsewhere = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if Path(p) != own)
+    text = cli.ok("demo", "--limit-rows", "50", *options, PATH=elsewhere)
+    steps = text.partition("Try next\n")[2]
+    search, describe, *_ = steps.splitlines()
+    python = steps[steps.rindex("\n", 0, steps.index(" -c ")) :]
+    for command in (search, describe, python):
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=cli.directory,
+            env={**cli.environment, "PATH": elsewhere},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "teaches_embedding" in done.stdout or "score" in done.stdout
 
 
 def test_filters_hold_for_every_hit(cli: CommandLine) -> None:

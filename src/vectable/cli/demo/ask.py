@@ -29,7 +29,7 @@ QUESTIONS = (
     Question("split text at whitespace", "language = 'C'"),
     Question("give up after a number of seconds", "module like 'asyncio%' and quality_score >= 3"),
 )
-WARM_UP = Question("warm up", "quality_score >= 1")
+WARM_UP = Question("warm up", "quality_score >= 1 and language != '' and module != ''")
 SHOWN = ("title", "kind", "quality_score", "teaches")
 
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import platform
+import shutil
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -93,21 +99,34 @@ def _data(found: Result) -> dict[str, Any]:
 
 
 def _next(db: str, built: Built) -> None:
-    option = "" if db == DEFAULT_DATABASE else f" --db {db}"
+    vectable, python = _program("vectable"), _program("python")
+    option = "" if db == DEFAULT_DATABASE else f" --db {quote(db)}"
+    # Not indented: this is for copying, and Python minds.
+    program = f"""
+import vectable
+t = vectable.connect({json.dumps(db)}).table("code_layouts")
+good = t.where(t.quality_score >= 7)
+print(good.similar("compress a file").select("title", "kind").limit(5).collect())"""
     heading("\nTry next")
     write(
         f"""\
-  vectable search code_layouts "compress a file" --where "quality_score >= 5" --explain{option}
-  vectable describe code_layouts{option}
+  {vectable} search code_layouts "compress a file" --where "quality_score >= 5" --explain{option}
+  {vectable} describe code_layouts{option}
 
-  vectable serve{option}      and, in another terminal:
+  {vectable} serve{option}      and, in another terminal:
   curl http://127.0.0.1:3000/api/v1/tables/code_layouts/search/similarity \\
     -H 'content-type: application/json' \\
     -d '{{"query": "compress a file", "column": "teaches_embedding", "limit": 3, "select": ["title"]}}'
 
-  python -c '
-  import vectable
-  t = vectable.connect("{db}").table("code_layouts")
-  good = t.where(t.quality_score >= 7)
-  print(good.similar("compress a file").select("title", "kind").limit(5).collect())'"""
+  {python} -c {quote(program)}"""
     )
+
+
+def _program(name: str) -> str:
+    """What to type for a program of this environment, of which the shell may know nothing: `make` activates
+    none."""
+    here = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    if not here.exists() or (found and Path(found).parent.samefile(here.parent)):
+        return name
+    return quote(os.path.relpath(here) if here.is_relative_to(Path.cwd()) else str(here))
