@@ -13,8 +13,8 @@ from tests.engine.test_search_sizes import Truth, agrees, filled, made_rows
 from vectable.core.mark import Mark
 from vectable.drivers import derived_file
 from vectable.engine.resident import load
-from vectable.engine.resident.base import load_base, make_base, save_base
 from vectable.engine.resident.keys import PackedKeys
+from vectable.engine.resident.segment import load_base, make_base, save_base
 from vectable.interfaces import SchemaChange
 from vectable.testing.samples import clustered_vectors, text_key
 

@@ -97,8 +97,8 @@ async def test_a_named_index_that_misses_rows_says_so_and_gives_full_pages(
 def test_recall_is_measured_against_the_truth(kind: str) -> None:
     from vectable.core.mark import Mark
     from vectable.core.schema import Metric
-    from vectable.engine.resident.base import make_base
     from vectable.engine.resident.keys import PackedKeys
+    from vectable.engine.resident.segment import make_base
 
     library = FaissLibrary()
     base = make_base(Mark(""), PackedKeys.of([b"%06d" % i for i in range(9_000)]), MATRIX[:9_000].copy(), [])

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from vectable.core.schema import Metric
 from vectable.core.vectors import Vector
-from vectable.engine.resident.base import Base
 from vectable.engine.resident.probe import Floats, Probe, kth_best
 from vectable.engine.resident.resident import FAST_SCAN
+from vectable.engine.resident.segment import Base
 from vectable.interfaces import VectorIndex, VectorLibrary
 
 QUERIES = 100

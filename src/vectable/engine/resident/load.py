@@ -12,10 +12,10 @@ from vectable.core.key import KeyBytes
 from vectable.core.predicate import TRUE
 from vectable.core.schema import Table
 from vectable.core.vectors import Matrix, stack
-from vectable.engine.resident.base import load_base, make_base
 from vectable.engine.resident.columns import FilterColumn, named_again
 from vectable.engine.resident.keys import PackedKeys
 from vectable.engine.resident.resident import GivenUp, Resident
+from vectable.engine.resident.segment import load_base, make_base
 from vectable.engine.resident.snapshot import Snapshot
 from vectable.errors import MarkExpired
 from vectable.interfaces import Backend, View

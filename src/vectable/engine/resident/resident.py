@@ -21,10 +21,10 @@ from vectable.core.mark import Mark
 from vectable.core.rows import RecordBatch
 from vectable.core.schema import ColumnType, Version
 from vectable.core.vectors import stack
-from vectable.engine.resident.base import Base, make_base
 from vectable.engine.resident.columns import FilterColumn
 from vectable.engine.resident.delta import Delta
 from vectable.engine.resident.keys import PackedKeys
+from vectable.engine.resident.segment import Base, make_base
 from vectable.engine.resident.snapshot import Mask, Snapshot
 from vectable.engine.vectorized import ResidentColumn, build_column
 from vectable.interfaces import VectorIndex

@@ -13,8 +13,8 @@ from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.predicate import Predicate
 from vectable.core.vectors import Matrix
-from vectable.engine.resident.base import Base
 from vectable.engine.resident.delta import DeltaView
+from vectable.engine.resident.segment import Base
 from vectable.engine.vectorized import ResidentColumn, evaluate
 
 Mask = NDArray[np.bool_]

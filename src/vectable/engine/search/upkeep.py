@@ -11,9 +11,9 @@ from pathlib import Path
 
 from vectable.core.schema import Column, Index
 from vectable.engine.evaluate_recall import SHOULD_FIND, Measured, tune
-from vectable.engine.resident.base import Base, save_base
 from vectable.engine.resident.registry import ResidentRegistry
 from vectable.engine.resident.resident import FAST_SCAN, Resident, Structure, merge
+from vectable.engine.resident.segment import Base, save_base
 from vectable.engine.resident.snapshot import Snapshot
 from vectable.engine.search.choose import FLAT_ROWS
 from vectable.interfaces import Progress
