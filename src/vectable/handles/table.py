@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from vectable.core.predicate import MAX_IN_VALUES, Field
 from vectable.core.query import Query
 from vectable.core.schema import Column, Table
 from vectable.engine.write import OnConflict
-from vectable.errors import IndexNotFound
+from vectable.errors import IndexNotFound, NotFound, UnknownColumn
 from vectable.handles.chain import Chain, condition_of, named
 from vectable.handles.columns import Columns
 from vectable.handles.outcomes import Filled, InsertResult, stopped
@@ -110,12 +110,19 @@ class AsyncTable(Columns, Chain[AsyncTableQuery]):
             result.errors = await self._failed(result.ids)
 
     async def _failed(self, ids: Sequence[Any]) -> int:
-        """Cells of these rows that could not be embedded; of all rows, where there are too many to name."""
-        key = self.definition.key_columns
-        few = len(key) == 1 and len(ids) <= MAX_IN_VALUES
-        rows = self.where(Field(key[0].name).in_(ids)) if few else self
-        computed = [c.name for c in self.definition.vector_columns if c.embedding is not None]
-        return sum([await rows.where(Field(name).state == "error").count() for name in computed])
+        """Cells of these rows that could not be embedded; of all rows, where there are too many to name. The
+        rows are written, so columns that somebody dropped meanwhile count as nothing."""
+        failed = 0
+        with suppress(NotFound, UnknownColumn):
+            definition = await self.reload()
+            key = definition.key_columns
+            few = len(key) == 1 and len(ids) <= MAX_IN_VALUES
+            rows = self.where(Field(key[0].name).in_(ids)) if few else self
+            for column in definition.vector_columns:
+                if column.embedding is not None:
+                    with suppress(UnknownColumn):
+                        failed += await rows.where(Field(column.name).state == "error").count()
+        return failed
 
     async def upsert(self, rows: Any, *, wait: bool = True) -> InsertResult:
         """`insert` where rows whose key exists are replaced."""
