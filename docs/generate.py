@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that are made from the code. `--check` only says whether they are fresh."""
+"""Writes the parts of the documentation made from the code. `--check` only says whether they are fresh."""
 
 from __future__ import annotations
 

@@ -119,8 +119,8 @@ class Version(Frozen):
 class Embedding(Frozen):
     """How a computed vector column is filled: `template` renders the row's text, e.g. "{title}\\n{teaches}";
     a plain source column is the template "{teaches}". `source` names that column, and is None for a template.
-    `auto_update` false: rows written after the column was added are embedded by a refresh only, and until then
-    a changed row is found by its old vector. `cache` false: the vector cache is not used."""
+    `auto_update` false: rows written after the column was added are embedded by a refresh only, and until
+    then a changed row is found by its old vector. `cache` false: the vector cache is not used."""
 
     model: str
     source: str | None
