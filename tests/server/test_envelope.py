@@ -1,5 +1,8 @@
 """What holds for every answer: request ids, problems, headers, names, limits."""
 
+import html
+import json
+import re
 import socket
 import threading
 
@@ -97,6 +100,11 @@ def test_pages_for_people(api: httpx.Client) -> None:
         assert "/api/v1/tables/{table}/search/similarity" in page.text
         assert "<script" not in page.text
         assert "http" not in page.text.replace("http-equiv", "")
+        assert page.text.count("<summary>send: ") >= 20
+        assert html.escape(json.dumps({"text": "how to debounce a search box"}, indent=2)) in page.text
+        assert "`" not in re.sub(r"<pre>.*?</pre>", "", page.text, flags=re.DOTALL)
+        for tag in ("dl", "dt", "dd", "details", "summary", "pre", "code"):
+            assert page.text.count(f"<{tag}>") == page.text.count(f"</{tag}>"), tag
 
 
 def test_health_exactly(api: httpx.Client) -> None:

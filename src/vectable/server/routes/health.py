@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
@@ -49,6 +52,7 @@ async def health(request: Request) -> Response:
     return answer(found)
 
 
+_CODE = re.compile(r"`([^`]+)`")
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -61,6 +65,8 @@ h2 { margin: 2rem 0 .5rem; text-transform: capitalize; }
 dt { font-family: ui-monospace, monospace; margin-top: .75rem; }
 dt b { display: inline-block; min-width: 4.5rem; }
 dd { margin: 0 0 0 4.5rem; }
+details { margin-top: .25rem; }
+summary { cursor: pointer; }
 pre { background: color-mix(in srgb, currentColor 8%, transparent); padding: .5rem .75rem; overflow: auto; }
 :root { color-scheme: light dark; }
 </style>
@@ -87,8 +93,32 @@ def operations_page(document: dict[str, Any]) -> str:
 
 
 def _entry(method: str, path: str, operation: dict[str, Any]) -> str:
-    about = operation.get("description") or operation.get("summary", "")
-    return f"<dt><b>{method.upper()}</b>{escape(path)}</dt>\n<dd>{escape(about)}</dd>\n"
+    about = _CODE.sub(
+        r"<code>\1</code>", escape(operation.get("description") or operation.get("summary", ""))
+    )
+    examples = "".join(
+        f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>\n"
+        for title, text in _examples(operation)
+    )
+    return f"<dt><b>{method.upper()}</b>{escape(path)}</dt>\n<dd>{about}\n{examples}</dd>\n"
+
+
+def _examples(operation: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What can be sent, then what comes back: (title, text)."""
+    for media_type, media in operation.get("requestBody", {}).get("content", {}).items():
+        given = dict(media.get("examples", {}))
+        if "example" in media:
+            given[media_type] = {"summary": media_type, "value": media["example"]}
+        for name, example in given.items():
+            yield f"send: {example.get('summary', name)}", _written(example["value"])
+    for status, response in operation["responses"].items():
+        for media in response.get("content", {}).values():
+            if "example" in media:
+                yield f"answer: {status}", _written(media["example"])
+
+
+def _written(example: Any) -> str:
+    return example if isinstance(example, str) else json.dumps(example, indent=2, ensure_ascii=False)
 
 
 @router.get("/docs", include_in_schema=False)
