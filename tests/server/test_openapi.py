@@ -133,6 +133,7 @@ def test_operations_are_described(path: str, method: str, operation: dict[str, A
     reads = ("/query", "/search", "/generate")
     writes = method == "post" and not any(part in path for part in reads)
     assert ("Idempotency-Key" in names) == writes
+    assert not writes or "409" in operation["responses"]
 
 
 @each

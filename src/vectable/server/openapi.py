@@ -98,6 +98,8 @@ def _completed(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
             parameters.append({"$ref": "#/components/parameters/RequestId"})
             if (path, method) in repeatable:
                 parameters.append({"$ref": "#/components/parameters/IdempotencyKey"})
+                # The key may have come with another request.
+                operation["responses"].setdefault("409", reference("Conflict"))
             _complete_responses(operation["responses"])
             operation["operationId"] = operation["operationId"].split("_api_v1_")[0].split("_health_")[0]
     document["components"]["schemas"] = dict(sorted(schemas.items()))
