@@ -38,7 +38,6 @@ def test_what_went_wrong_is_json_where_json_was_asked_for(books: CommandLine) ->
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["seach"], "No such command 'seach'"),
         (["search", "books"], "Missing argument 'TEXT'"),
         (["search", "books", "x", "--limt", "3"], "No such option '--limt'"),
         (["search", "books", "x", "--limit", "10001"], "10001 is not in the range"),
@@ -54,6 +53,17 @@ def test_what_is_not_understood_exits_2(books: CommandLine, arguments: list[str]
 
 
 @pytest.mark.parametrize(
+    ("name", "hint"), [("seach", "did you mean 'search'"), ("xyzzy", "known commands: backup, bench, demo")]
+)
+def test_a_misspelt_command_is_told_what_there_is(cli: CommandLine, name: str, hint: str) -> None:
+    done = cli.inside(name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"No such command '{name}'" in done.stderr
+    assert hint in done.stderr
+    assert json.loads(cli.inside(name, "--json").stderr)["hint"].startswith(hint)
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["search", "books", "x", "--where", "yera > 3"], "Hint: did you mean 'year'?"),
@@ -64,7 +74,7 @@ def test_what_is_not_understood_exits_2(books: CommandLine, arguments: list[str]
         (["tables", "--db", "mysql://here"], "give a directory, sqlite:///DIRECTORY, or memory:"),
         (["tables", "--db", "memory:"], "a database in memory is empty"),
         (["models", "no/such-model"], "no/such-model"),
-        (["restore", "books.csv", "--db", "again"], "Error: "),
+        (["restore", "books.csv", "--db", "again"], "Hint: name another file made by vectable backup"),
     ],
 )
 def test_what_cannot_be_done_exits_1_and_says_why(

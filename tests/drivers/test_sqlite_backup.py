@@ -186,8 +186,9 @@ async def test_what_is_no_backup_changes_nothing(driver: SqliteDriver, tmp_path:
     before = await store.scan("")
 
     def refused(error: type[BackendError | InvalidInput]) -> None:
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             restore(bad, driver.directory, overwrite=True)
+        assert error is DatabaseNewer or "made by vectable backup" in str(caught.value.hint)
 
     refused(InvalidInput)  # there is no such file
     bad.touch()

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from vectable.errors import did_you_mean
+
 _COMMANDS = {
     "demo": ("vectable.cli.demo.command", "Build a table from Python's own documentation and search it."),
     "serve": ("vectable.cli.serve", "Serve a database over HTTP."),
@@ -26,6 +28,14 @@ class ReaderGone(Exception):
     """Nobody reads standard output any more. click would make a failure of a BrokenPipeError."""
 
 
+class NoCommand(click.UsageError):
+    """A command nobody knows. `hint` names what was meant, or all there are."""
+
+    def __init__(self, name: str, ctx: click.Context) -> None:
+        super().__init__(f"No such command {name!r}.", ctx)
+        self.hint = did_you_mean(name, _COMMANDS, "commands")
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands' names and summaries without importing them."""
 
@@ -38,6 +48,16 @@ class LazyGroup(click.Group):
         module, _ = _COMMANDS[cmd_name]
         command = getattr(import_module(module), f"{cmd_name}_command")
         return command if isinstance(command, click.Command) else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if args[0].startswith("-"):
+                raise
+            raise NoCommand(args[0], ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -53,6 +53,10 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _usage_hint(error: click.UsageError) -> str | None:
+    from vectable.cli.commands import NoCommand
+
+    if isinstance(error, NoCommand):
+        return error.hint
     return f"see {error.ctx.command_path} --help" if error.ctx is not None else None
 
 

@@ -28,6 +28,7 @@ _PAGES_PER_STEP = 1_024
 _BUSY_TIMEOUT_S = 30.0
 _MAX_JUMP = 1 << 40
 _STAGED = "restoring"
+_ANOTHER = "name another file made by vectable backup; nothing was changed"
 _LEFTOVER = re.compile(rf"\.+{_STAGED}(?:\.(\d+)-[0-9a-f]+\.partial(?:-\w+)?)?")
 
 
@@ -117,8 +118,11 @@ def _restore(backup_file: Path, database: Path, in_place: bool) -> None:
     remove_leftovers(database.parent)
     staged = database.with_name(f".{_STAGED}")
     with _replacing(staged) as partial, Translated(partial):
-        with Translated(backup_file), _opened_backup(backup_file) as source:
-            _copy(source, partial, None)
+        try:
+            with Translated(backup_file), _opened_backup(backup_file) as source:
+                _copy(source, partial, None)
+        except (DatabaseDamaged, InvalidInput) as error:
+            raise type(error)(error.detail, hint=_ANOTHER, context=error.context) from error
         with closing(connect(partial, "write", busy_timeout_s=_BUSY_TIMEOUT_S)) as copy:
             _check_integrity(copy, backup_file)
             _begin_new_incarnation(copy)
@@ -165,7 +169,7 @@ def _check_integrity(connection: sqlite3.Connection, file: Path) -> None:
     if problems != ["ok"]:
         raise DatabaseDamaged(
             f"{file} is damaged: {problems[0]}",
-            hint="restore another backup; nothing was changed",
+            hint=_ANOTHER,
             context={"problems": problems},
         )
 
