@@ -336,7 +336,7 @@ def test_cells_that_fail_are_counted_and_tried_again(db: Database, monkeypatch: 
     table.add_embedding_column("meaning", source="text")
     first = table.insert([{"id": "0", "text": "bad"}, {"text": "good"}])
     assert (first.inserted, first.errors, first.pending) == (2, 1, 0)
-    assert "1 cells could not be embedded: refresh(column, errors_only=True)" in repr(first)
+    assert "1 cell could not be embedded: refresh(column, errors_only=True)" in repr(first)
     many = table.insert([{"text": f"{'bad' if i % 100 == 0 else 'good'} {i}"} for i in range(300)])
     assert (many.inserted, many.errors, many.pending, many.failure) == (300, 3, 0, None)
     assert table.states("meaning")["error"] == 4

@@ -6,7 +6,7 @@ import base64
 import binascii
 import datetime as dt
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,10 @@ def _refuse(expected: str, value: object, hint: str | None = None) -> InvalidInp
 def check_text(value: object) -> str:
     """Valid UTF-8 without U+0000. Raises InvalidInput, TooLarge."""
     if not isinstance(value, str):
-        raise _refuse("a string", value)
+        number = isinstance(value, (int, float))
+        raise _refuse("a string", value, 'write it as text, e.g. "7"' if number else None)
     if "\x00" in value:
-        raise InvalidInput("text may not hold the character U+0000")
+        raise InvalidInput("text may not hold the character U+0000", hint="leave it out")
     if len(value) > MAX_TEXT:
         raise TooLarge(f"the text is {len(value)} characters long", hint=f"at most {MAX_TEXT} are allowed")
     if not value.isascii():
@@ -166,9 +167,32 @@ def value_check(type_: ColumnType) -> Callable[[object], Any]:
     def check_list(value: object) -> list[Any]:
         if isinstance(value, str) or not isinstance(value, (list, tuple, np.ndarray)):
             raise _refuse(f"a list of {element.value} values", value)
-        return [check(v) for v in value]
+        try:
+            return [check(v) for v in value]
+        except InvalidInput:
+            raise _bad_member(value, check) from None
 
     return check_list
+
+
+def _bad_member(values: Iterable[object], check: Callable[[object], Any]) -> InvalidInput:
+    """The error of the first member that does not pass, with its position."""
+    for position, value in enumerate(values):
+        try:
+            check(value)
+        except InvalidInput as error:
+            hint = "a list holds no nulls; the whole list may be null" if value is None else error.hint
+            return type(error)(f"member {position}: {error.detail}", hint=hint)
+    return InvalidInput("the list changed while it was read")
+
+
+def written_default(column: Column) -> Any:
+    """The column's default as definitions keep it, in JSON: moments as RFC 3339, images as base64.
+    Raises InvalidInput."""
+    default = check_default(column)
+    if isinstance(default, dt.datetime):
+        return default.isoformat().replace("+00:00", "Z")
+    return {"base64": base64.b64encode(default).decode()} if isinstance(default, bytes) else default
 
 
 def check_default(column: Column) -> Any:

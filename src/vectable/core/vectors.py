@@ -75,7 +75,7 @@ def check_vector(value: object, dimensions: int, metric: Metric) -> Vector:
     if array.shape[0] != dimensions:
         raise InvalidVector(
             f"the vector has {array.shape[0]} dimensions, the column has {dimensions}",
-            hint="use the model the column was embedded with",
+            hint=f"give {dimensions} numbers; of an embedding column, by the model that embedded it",
             context={"dimensions": dimensions, "got": array.shape[0]},
         )
     if array.dtype.kind not in "fiu":

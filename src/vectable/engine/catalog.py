@@ -18,15 +18,8 @@ from pydantic import BaseModel, field_validator
 from vectable.core.context import Context
 from vectable.core.mark import Mark
 from vectable.core.predicate import TRUE
-from vectable.core.schema import (
-    Column,
-    Index,
-    Table,
-    Version,
-    check_name,
-    split_table_name,
-)
-from vectable.engine.definitions import check_new_column, parse_columns, parse_key
+from vectable.core.schema import Column, ColumnType, Index, Table, Version, check_name, split_table_name
+from vectable.engine.definitions import check_if_exists, check_new_column, parse_columns, parse_key
 from vectable.engine.search import drive
 from vectable.engine.stored import stored_model
 from vectable.errors import (
@@ -144,6 +137,7 @@ class Catalog:
         if_exists: Literal["error", "ok"] = "error",
     ) -> Table:
         """A new table. Raises AlreadyExists (unless `if_exists="ok"`, which returns the table there is)."""
+        check_if_exists(if_exists)
         namespace, table_name = self._split(context, name)
         definitions = parse_columns(columns, key)
         table = Table(
@@ -229,9 +223,10 @@ class Catalog:
             return
         async with self.view(table) as view:
             if await view.count(self._backend.push(table, TRUE)):
+                fixed = column.type is ColumnType.VECTOR
                 raise InvalidInput(
                     f"column {column.name!r} may not be null, but the table has rows without it",
-                    hint="give it a default, or make it nullable",
+                    hint="make it nullable" if fixed else "give it a default, or make it nullable",
                 )
 
     async def drop_columns(self, context: Context, name: str, names: Sequence[str]) -> Table:

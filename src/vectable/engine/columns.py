@@ -9,7 +9,7 @@ from vectable.core.context import Context
 from vectable.core.recipe import check_template, source_template
 from vectable.core.schema import Column, ColumnType, Embedding, Metric, Table, Version, check_name
 from vectable.engine.catalog import Catalog
-from vectable.engine.definitions import RESERVED, check_new_column, parse_index_option
+from vectable.engine.definitions import RESERVED, check_if_exists, check_new_column, parse_index_option
 from vectable.engine.embed import Embedder
 from vectable.engine.leases import Leases
 from vectable.engine.refresh import Refresher
@@ -48,6 +48,7 @@ class EmbeddingColumns:
         Exactly one of `source_column` and `template` is given. With `if_exists="ok"` an equal column is
         returned as it is. Raises AlreadyExists, UnknownColumn, InvalidInput, ModelNotFound,
         ModelUnavailable."""
+        check_if_exists(if_exists)
         table = await self._catalog.get(context, table_name)
         check_name(column_name, "column")
         if column_name in RESERVED:

@@ -17,7 +17,7 @@ from vectable.core.schema import (
     Version,
     check_name,
 )
-from vectable.core.values import check_default
+from vectable.core.values import written_default
 from vectable.errors import AlreadyExists, Conflict, InvalidInput, did_you_mean
 
 _OPTIONS = frozenset({"type", "nullable", "default", "dimensions", "metric", "dtype", "index"})
@@ -69,10 +69,9 @@ def parse_column(name: str, spec: Any) -> Column:
             raise InvalidInput(f"column {name!r}: only vector columns have the option {option!r}")
     column = Column(name=name, type=type_, nullable=nullable, default=options.get("default"))
     try:
-        check_default(column)
+        return column.model_copy(update={"default": written_default(column)})
     except InvalidInput as error:
         raise InvalidInput(f"column {name!r}: its default: {error.detail}", hint=error.hint) from None
-    return column
 
 
 def _types() -> str:
@@ -112,6 +111,13 @@ def parse_index_option(value: Any) -> Any:
     """ "auto" or "none". Raises InvalidInput."""
     if value not in ("auto", "none"):
         raise InvalidInput(f"index is 'auto' or 'none', not {value!r}")
+    return value
+
+
+def check_if_exists(value: str) -> str:
+    """ "error" or "ok". Raises InvalidInput."""
+    if value not in ("error", "ok"):
+        raise InvalidInput(f"if_exists is error or ok, not {value!r}")
     return value
 
 

@@ -18,6 +18,7 @@ from vectable.core.rows import Guard, Put, Row
 from vectable.core.schema import Column, ColumnType, Table
 from vectable.core.values import check_default, value_check
 from vectable.core.vectors import check_vector, to_bytes
+from vectable.engine.definitions import RESERVED
 from vectable.errors import InvalidInput, InvalidRow, KeyExists, did_you_mean
 
 OnConflict = Literal["error", "replace", "skip"]
@@ -42,7 +43,7 @@ class RowCheck:
         self.table = table
         self._key_names = [c.name for c in table.key_columns]
         self._generated = self._key_names == ["id"] and table.key_columns[0].type is ColumnType.STRING
-        self._stored = [(c, value_check(c.type), _default(c)) for c in table.stored_columns]
+        self._stored = [(c, value_check(c.type), check_default(c)) for c in table.stored_columns]
         self._vectors = [c for c in table.vector_columns if c.embedding is None]
         self._computed = {c.name for c in table.vector_columns if c.embedding is not None}
         self._known = frozenset(c.name for c in table.columns) - self._computed
@@ -69,7 +70,12 @@ class RowCheck:
         try:
             key = encode_key(tuple(values[name] for name in self._key_names))
         except InvalidInput as error:
-            raise _bad(position, self.table.key_columns[0], error) from None
+            names = ", ".join(self._key_names)
+            raise InvalidRow(
+                f"row {position}, key {names}: {error.detail}",
+                hint=error.hint,
+                context={"row": position, "column": self._key_names[0]},
+            ) from None
         return Prepared(key, values, given)
 
     def _absent(
@@ -84,6 +90,7 @@ class RowCheck:
         given = "missing" if value is _ABSENT else "null"
         raise InvalidRow(
             f"row {position}: column {column.name!r} is {given}, and may not be null",
+            hint=_no_null(self.table, column),
             context={"row": position, "column": column.name},
         )
 
@@ -92,6 +99,7 @@ class RowCheck:
             if not column.nullable:
                 raise InvalidRow(
                     f"row {position}: column {column.name!r} may not be null",
+                    hint=_no_null(self.table, column),
                     context={"row": position, "column": column.name},
                 )
             return None
@@ -108,9 +116,12 @@ class RowCheck:
                 hint="leave it out; it is filled from its source",
                 context={"row": position, "column": name},
             )
+        measure = name in RESERVED
         raise InvalidRow(
             f"row {position}: table {self.table.full_name!r} has no column {name!r}",
-            hint=did_you_mean(str(name), self._known, "columns"),
+            hint="leave it out: it is what a search says about a row, not part of it"
+            if measure
+            else did_you_mean(str(name), self._known, "columns"),
             context={"row": position, "column": str(name)},
         )
 
@@ -140,8 +151,42 @@ def _row_check(definition: _Definition) -> RowCheck:
     return RowCheck(definition.table)
 
 
-def _default(column: Column) -> Any:
-    return check_default(column)
+def _no_null(table: Table, column: Column) -> str:
+    if column.id in table.key:
+        return "every row gives its key; only a key `id` of type string is made up"
+    return "give it a value" + ("" if column.default is None else ", or leave it out for its default")
+
+
+def check_assignable(table: Table, values: Mapping[str, Any]) -> None:
+    """Raises UnknownColumn, InvalidInput and InvalidRow for what no row of the table may be given."""
+    for name, value in values.items():
+        column = table.column(name)
+        if column.id in table.key:
+            raise InvalidInput(
+                f"column {name!r} is part of the key and cannot be changed",
+                hint="insert the row under its new key, and delete the old one",
+            )
+        if column.embedding is not None:
+            raise InvalidInput(f"column {name!r} is computed", hint="change its source instead")
+        if value is None and not column.nullable:
+            raise InvalidRow(
+                f"column {name!r} may not be null", hint="give it a value", context={"column": name}
+            )
+        try:
+            _check_value(column, value)
+        except InvalidInput as error:
+            raise InvalidRow(
+                f"column {name!r}: {error.detail}", hint=error.hint, context={"column": name, **error.context}
+            ) from None
+
+
+def _check_value(column: Column, value: Any) -> None:
+    if value is None:
+        return
+    if column.type is ColumnType.VECTOR:
+        check_vector(value, column.version.dimensions, column.version.metric)
+    else:
+        value_check(column.type)(value)
 
 
 def _bad(position: int, column: Column, error: InvalidInput) -> InvalidRow:

@@ -20,10 +20,12 @@ from vectable.core.query import Query, Similar
 from vectable.core.rows import Row
 from vectable.core.schema import Column, ColumnType, Table
 from vectable.core.values import check_image, check_int, check_text, check_timestamp
-from vectable.core.vectors import Vector, check_vector, from_bytes
+from vectable.core.vectors import Vector, check_vector
 from vectable.engine.catalog import Catalog
 from vectable.engine.embed import Embedder
 from vectable.engine.search import Searcher, SearchResult, drive
+from vectable.engine.search.scan import only
+from vectable.engine.search.selection import compile_selection
 from vectable.errors import (
     Conflict,
     InvalidInput,
@@ -86,7 +88,7 @@ class Reader:
             at_least = self._marks.get(table.id)
             found = await self._searcher.run(table, query, context, vector=vector, at_least=at_least)
             if vector is not None:
-                found.plan.times_ms["embed"] = (embedded - began) * 1000
+                found.plan.times_ms = {"embed": (embedded - began) * 1000, **found.plan.times_ms}
             found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000
             return _result(found, vector)
 
@@ -162,27 +164,20 @@ class Reader:
     async def get_row(
         self, context: Context, name: str, key: Any, select: tuple[str, ...] | None = None
     ) -> Row:
-        """The row with that key: its one part, a list of parts, or a `str` in the key's URL form.
-        Raises RowNotFound, InvalidInput."""
+        """The row with that key: its one part, a list of parts, or a `str` in the key's URL form; `select` as
+        in a query. Raises RowNotFound, UnknownColumn, InvalidInput."""
         return await self._current(context, name, partial(self._row, context, key, select))
 
     async def _row(self, context: Context, key: Any, select: tuple[str, ...] | None, table: Table) -> Row:
         encoded = encode_key(parse_key_value(table, key))
-        names = _row_columns(table, select)
+        selection = compile_selection(select, table)
         scope = bind(parse_filter(context.scope), table)
-        stored = [n for n in names if not _is_vector(table, n)]
-        vectors = [n for n in names if _is_vector(table, n)]
-        versions = {n: table.column(n).version.id for n in vectors}
-        columns = list(dict.fromkeys([*stored, *columns_of(scope)]))
+        columns = list(dict.fromkeys([*selection.columns, *columns_of(scope)]))
         async with self._catalog.view(table) as view:
-            batch = await view.get([encoded], columns, list(versions.values()))
-        row = next(iter(batch.rows()), None)
-        if row is None or (scope != TRUE and not matches(scope, row)):
+            batch = await view.get([encoded], columns, selection.versions)
+        if not len(batch) or (scope != TRUE and not matches(scope, next(iter(batch.rows())))):
             raise RowNotFound(f"table {table.full_name!r} has no row with the key {_shown(key)}")
-        for vector_name, version in versions.items():
-            raw = batch.cells[version][0].vector
-            row[vector_name] = None if raw is None else from_bytes(raw)
-        return {n: row[n] for n in names}
+        return selection.rows(only(batch, selection.columns))[0]
 
     async def query_vector(self, table: Table, similar: Similar) -> Vector:
         """What to look for as a checked vector in the column's space. Text is always text. Raises
@@ -238,7 +233,8 @@ def parse_key_value(table: Table, key: Any) -> Key:
     if len(parts) != len(columns):
         names = ", ".join(c.name for c in columns)
         raise InvalidInput(
-            f"the key has {len(parts)} parts, the table's has {len(columns)}", hint=f"key: {names}"
+            f"the key has {len(columns)} part{'s' * (len(columns) > 1)}, {len(parts)} were given",
+            hint=f"key: {names}",
         )
     return tuple(_key_part(column, part) for column, part in zip(columns, parts, strict=True))
 
@@ -257,18 +253,6 @@ def _key_part(column: Column, part: Any) -> Any:
 def _shown(key: Any) -> str:
     text = repr(key)
     return text if len(text) <= 100 else text[:100] + "…"
-
-
-def _row_columns(table: Table, select: tuple[str, ...] | None) -> list[str]:
-    stored = [c.name for c in table.stored_columns]
-    if select is None:
-        return stored
-    names = [n for name in select for n in (stored if name == "*" else [table.column(name).name])]
-    return list(dict.fromkeys(names))
-
-
-def _is_vector(table: Table, name: str) -> bool:
-    return table.column(name).type is ColumnType.VECTOR
 
 
 def _result(found: SearchResult, vector: Vector | None) -> Result:

@@ -22,6 +22,7 @@ from vectable.engine.catalog import Catalog
 from vectable.engine.embed import Embedder
 from vectable.engine.prepare import (
     OnConflict,
+    check_assignable,
     checked_rows,
     ids_for,
     is_open,
@@ -214,7 +215,7 @@ class Writer:
             raise InvalidInput("update needs values", hint='e.g. {"language": "Go"}')
 
         async def page(table: Table, batch: RecordBatch) -> tuple[list[Put], list[Delete]]:
-            _check_assignable(table, values)
+            check_assignable(table, values)  # the definition may have changed meanwhile
             check = row_check(table)
             prepared = []
             for row in batch.rows():
@@ -235,7 +236,7 @@ class Writer:
             return puts, []
 
         return await self._change_matching(
-            context, name, predicate, page, lambda t: _check_assignable(t, values)
+            context, name, predicate, page, lambda t: check_assignable(t, values)
         )
 
     async def delete(self, context: Context, name: str, where: Any, *, all: bool = False) -> int:
@@ -369,15 +370,6 @@ def _checked_where(where: Any, all_rows: bool) -> Predicate:
             "no filter was given, which would change every row", hint="say all=true if that is meant"
         )
     return predicate
-
-
-def _check_assignable(table: Table, values: Mapping[str, Any]) -> None:
-    for name in values:
-        column = table.column(name)
-        if column.id in table.key:
-            raise InvalidInput(f"column {name!r} is part of the key and cannot be changed")
-        if column.embedding is not None:
-            raise InvalidInput(f"column {name!r} is computed", hint="change its source instead")
 
 
 def _require_whole_scope(context: Context) -> None:

@@ -29,7 +29,8 @@ class InsertResult(EngineInsertResult):
         parts += [
             _counted(n, what) for n, what in ((self.replaced, "replaced"), (self.skipped, "skipped")) if n
         ]
-        text = f"{self.inserted + self.replaced + self.skipped:,} rows: {', '.join(parts)}"
+        count = self.inserted + self.replaced + self.skipped
+        text = f"{_things(count, 'row')}: {', '.join(parts)}"
         return text + _left(self.pending, self.errors, self.job) + _stopped(self.failure)
 
 
@@ -78,10 +79,15 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}"
 
 
+def _things(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def _left(pending: int, errors: int, job: str | None) -> str:
-    text = f"; {pending:,} cells still to embed" + _running(job) if pending else ""
+    text = f"; {_things(pending, 'cell')} still to embed" + _running(job) if pending else ""
     if errors:
-        text += f"; {errors:,} cells could not be embedded: refresh(column, errors_only=True) tries again"
+        failed = f"{_things(errors, 'cell')} could not be embedded"
+        text += f"; {failed}: refresh(column, errors_only=True) tries again"
     return text
 
 
