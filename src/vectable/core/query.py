@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_serializer
+from pydantic_core import PydanticCustomError
 
 from vectable.core.predicate import TRUE, Combination, Filter, Predicate, parse_filter
 from vectable.core.schema import Frozen
@@ -68,14 +69,31 @@ Sought = Annotated[
 """What a search looks for, in any of its spellings."""
 
 
+def _whole(value: Any) -> Any:
+    """numpy's integers are integers, as is 5.0; text that only looks like one is not."""
+    if isinstance(value, (str, bytes, bool)):
+        raise PydanticCustomError("int_type", "must be an integer")
+    return value
+
+
+def _real(value: Any) -> Any:
+    if isinstance(value, (str, bytes, bool)):
+        raise PydanticCustomError("float_type", "must be a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+Real = Annotated[float, BeforeValidator(_real)]
+
+
 class Similar(Frozen):
     """Nearest to what: `to` is text (a string), an image ({"image": …} or bytes), or a vector (numbers, numpy
     array, {"base64": …}). `threshold` is a minimum score, inclusive."""
 
     column: str
     to: Sought
-    threshold: float | None = Field(default=None, allow_inf_nan=False)
-    exact: bool = False
+    threshold: Real | None = Field(default=None, allow_inf_nan=False)
+    exact: bool = Field(default=False, strict=True)
 
 
 def _order(value: Any) -> Any:
@@ -92,8 +110,8 @@ class Query(Frozen):
     order_by: Annotated[
         tuple[OrderTerm, ...], BeforeValidator(_order, json_schema_input_type=str | list[str])
     ] = Field(default=(), examples=[["-stars", "title"]])
-    limit: int = Field(default=DEFAULT_LIMIT, ge=0, le=MAX_LIMIT)
-    offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
+    limit: Whole = Field(default=DEFAULT_LIMIT, ge=0, le=MAX_LIMIT)
+    offset: Whole = Field(default=0, ge=0, le=MAX_OFFSET)
     cursor: str | None = None
 
     @field_serializer("order_by")
