@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from vectable.config import Settings
 from vectable.core.schema import new_id
 from vectable.errors import InvalidInput
 from vectable.interfaces import Backend, StateStore, VectorCache
 
-_SCHEMES = "a directory, sqlite:///DIRECTORY, or memory:"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
+_FORMS = "a directory, sqlite:///DIRECTORY, or memory:"
 
 
 @dataclass(slots=True)
@@ -33,22 +35,30 @@ class Storage:
 
 
 def database_directory(url: str | os.PathLike[str]) -> Path | None:
-    """The directory of an embedded database; None for `memory:`. Raises InvalidInput for an unknown
-    scheme."""
+    """The directory of an embedded database; None for `memory:`, which ends with the process.
+
+    A path object is a directory, and so is text: `sqlite:///a/b` is the absolute path /a/b, percent-decoded,
+    `sqlite:a/b` a relative one; write a directory whose name begins like a scheme as `./name:`. Raises
+    InvalidInput, with the known forms, for anything else."""
     text = os.fspath(url)
-    scheme = urlsplit(text).scheme.lower() if ":" in text[:20] and not Path(text).exists() else ""
-    if scheme == "memory" or text == "memory:":
+    if not isinstance(text, str) or not text.strip() or "\x00" in text:
+        raise InvalidInput(f"{text!r} is not the address of a database", hint=f"give {_FORMS}")
+    found = _SCHEME.fullmatch(text) if isinstance(url, str) else None
+    if found is None:
+        return Path(text)
+    scheme, rest = found[1].lower(), found[2]
+    if scheme == "memory":
+        if rest not in ("", "//"):
+            raise InvalidInput("a database in memory has no path", hint="write memory:")
         return None
-    if scheme in ("sqlite", "file"):
-        path = unquote(text.split(":", 1)[1])
-        if path.startswith("///"):
-            path = path[2:] if not path.startswith("////") else path[3:]
-        return Path(path)
-    if len(scheme) > 1:
-        raise InvalidInput(f"{scheme}: is not a kind of database known here", hint=f"give {_SCHEMES}")
-    if not text:
-        raise InvalidInput("the database has no path", hint=f"give {_SCHEMES}")
-    return Path(text)
+    if scheme != "sqlite":
+        raise InvalidInput(f"there is no backend {scheme!r}", hint=f"give {_FORMS}")
+    path = unquote(rest)
+    if path.startswith("//"):
+        path = "/" + path[3:].lstrip("/") if path[3:].strip("/") and path[2] == "/" else ""
+    if not path or "\x00" in path:
+        raise InvalidInput(f"{text!r} names no directory", hint=f"give {_FORMS}")
+    return Path(path)
 
 
 async def open_storage(url: str | os.PathLike[str], settings: Settings) -> Storage:
