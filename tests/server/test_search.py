@@ -229,6 +229,9 @@ def test_queries_with_similarity_have_scores(t: httpx.Client) -> None:
 def test_explain_is_the_plan(t: httpx.Client) -> None:
     plan = t.post(f"{QUERY}/explain", json={"where": FILTERS[0]}).json()
     assert (plan["path"], plan["exact"]) == ("scan", True)
+    matching = t.post(f"{QUERY}/count", json={"where": FILTERS[0]}).json()["count"]
+    assert (plan["rows_total"], plan["rows_matching"]) == (N, matching)
+    assert t.post(f"{QUERY}/explain", json={}).json()["rows_matching"] == N
     similar = {"similar": {"column": "emb", "to": [1, 0]}}
     assert t.post(f"{QUERY}/explain", json=similar).json()["column"] == "emb"
 

@@ -130,8 +130,14 @@ class Reader:
         return _result(found, vector)
 
     async def explain(self, context: Context, name: str, query: Query) -> Plan:
-        """How the query is answered: runs it, and tells."""
-        return (await self.query(context, name, query)).plan
+        """How the query is answered: runs it, and tells. A scan, too, is told how many rows there are: only
+        here is that worth counting them."""
+        plan = (await self.query(context, name, query)).plan
+        if plan.path != "scan":
+            return plan
+        total = await self.count(context, name, Query())
+        matching = total if query.where is None else await self.count(context, name, Query(where=query.where))
+        return plan.model_copy(update={"rows_total": total, "rows_matching": matching})
 
     async def count(self, context: Context, name: str, query: Query) -> int:
         """How many rows match, whatever the limit."""
