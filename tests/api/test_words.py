@@ -125,3 +125,25 @@ def test_a_plan_reads_like_the_question(db: Database) -> None:
     assert "stars >= 5 and not (title = 'x')" in repr(found)
     stages = list(found.times_ms)
     assert (stages[0], stages[-1]) == ("embed", "total")
+
+
+def test_a_verb_of_queries_on_a_table_says_where_it_is(db: Database) -> None:
+    table = db.create_table("t", {"title": "string"})
+    for verb in ("collect", "first", "stream", "explain"):
+        hint = refusal(UnknownColumn, lambda verb=verb: getattr(table, verb)())
+        assert f"queries have it: write .select().{verb}()" in hint
+        assert callable(getattr(table.select(), verb))
+
+
+def test_scripts_and_emoji_print_as_they_are_written(db: Database) -> None:
+    table = db.create_table("t", {"title": "string"})
+    table.insert(
+        [
+            {"id": "a", "title": "می\u200cخواهم 👩\u200d👩\u200d👧"},
+            {"id": "b", "title": "so\u00adft\u200b \u202ex\x1b[31m"},
+        ]
+    )
+    text, page = repr(table.select().collect()), table.select().collect()._repr_html_()
+    for shown in (text, page):
+        assert "می\u200cخواهم 👩\u200d👩\u200d👧" in shown
+        assert "soft \ufffdx\ufffd[31m" in shown

@@ -6,6 +6,8 @@ from vectable.core.predicate import Field, split_name
 from vectable.core.schema import Table
 from vectable.errors import UnknownColumn, did_you_mean
 
+_VERBS = frozenset({"collect", "first", "stream", "explain"})
+
 
 class Columns:
     """Gives a table's columns by attribute (`t.title`) and by name (`t["title"]`, `t["meta.stars"]`), as
@@ -41,7 +43,9 @@ class Columns:
     def _unknown(self, name: str) -> UnknownColumn:
         columns = [c.name for c in self.definition.columns]
         hint = did_you_mean(name, columns, "columns")
-        if hint.startswith("known"):
+        if name in _VERBS:
+            hint = f"queries have it: write .select().{name}()"
+        elif hint.startswith("known"):
             methods = [n for n in dir(type(self)) if not n.startswith("_")]
             near = did_you_mean(name, methods, "methods")
             hint = hint if near.startswith("known") else near

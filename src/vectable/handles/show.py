@@ -22,15 +22,22 @@ MAX_HTML_CELL = 200
 _NARROWEST = 8
 _WIDEST_HEAD = 20
 _GAP = "  "
+_JOINERS = "\u200c\u200d"
+"""What emoji and several scripts are put together with."""
+_INVISIBLE = "\u00ad\u200b\u2060\ufeff"
 
 
 def clean(text: str) -> str:
     """`text` on one line, without characters a terminal would obey."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else (" " if c.isspace() else "\N{REPLACEMENT CHARACTER}") for c in text
-    )
+    return text if text.isprintable() else "".join(map(_clean_character, text))
+
+
+def _clean_character(c: str) -> str:
+    if c.isprintable() or c in _JOINERS:
+        return c
+    if c in _INVISIBLE:
+        return ""
+    return " " if c.isspace() else "\N{REPLACEMENT CHARACTER}"
 
 
 def cell(value: Any) -> str:
