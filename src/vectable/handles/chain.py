@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from vectable.core.predicate import Clause, Combination, Field, Negation, SqlFilter, and_, parse_filter
-from vectable.core.query import OrderTerm, Query, Similar
+from vectable.core.query import MAX_LIMIT, OrderTerm, Query, Similar
 from vectable.core.schema import Table
 from vectable.errors import InvalidFilter, InvalidInput
 
@@ -72,7 +72,9 @@ class Chain(Generic[Q_co]):
 
     def limit(self, count: int) -> Q_co:
         """At most `count` rows: 0 to 10,000; 100 unless said."""
-        return self._with(limit=checked(Query, limit=count).limit)
+        if type(count) is not int or not 0 <= count <= MAX_LIMIT:
+            count = checked(Query, limit=count).limit
+        return self._with(limit=count)
 
     def offset(self, count: int) -> Q_co:
         """Leaves out the first `count` rows."""

@@ -38,8 +38,8 @@ class PackedKeys(Sequence[KeyBytes]):
             return [self[i] for i in range(*position.indices(self._length))]
         if position >= self._length:
             raise IndexError(position)
-        offsets = self._offsets
-        return bytes(self._blob[int(offsets[position]) : int(offsets[position + 1])])
+        at = self._offsets.item
+        return bytes(self._blob[at(position) : at(position + 1)])
 
     def find(self, key: KeyBytes) -> int:
         """The position of `key`, -1 where it is absent."""

@@ -128,11 +128,18 @@ def kth_best(goodness: Floats, k: int) -> float:
     n = len(goodness)
     if k <= 0 or n <= k:
         return -math.inf
-    if n > 4_096 and n > 2 * k * _BLOCK:
-        # The k-th largest of the blocks' maxima bounds the answer from below; few values lie above it.
-        whole = n - n % _BLOCK
-        best = goodness[:whole].reshape(_BLOCK, -1).max(0)
-        bound = np.partition(best, len(best) - k)[len(best) - k]
-        goodness = goodness[goodness >= bound]
+    floor = floor_of_best(goodness, k)
+    if floor is not None:
+        goodness = goodness[goodness >= floor]
         n = len(goodness)
     return float(np.partition(goodness, n - k)[n - k])
+
+
+def floor_of_best(goodness: Floats, k: int) -> float | None:
+    """A value not above the k-th largest, few others above it; None where there are too few to be quick."""
+    n = len(goodness)
+    if k <= 0 or n <= 4_096 or n <= 2 * k * _BLOCK:
+        return None
+    # The k-th largest of the blocks' maxima.
+    best = goodness[: n - n % _BLOCK].reshape(_BLOCK, -1).max(0)
+    return float(np.partition(best, len(best) - k)[len(best) - k])

@@ -34,21 +34,30 @@ class ResidentRegistry:
     @contextmanager
     def use(self, key: ResidentKey, make: Callable[[], Resident]) -> Iterator[Resident]:
         """The resident of that key, safe from eviction inside the block."""
+        resident = self.enter(key, make)
+        try:
+            yield resident
+        finally:
+            self.leave(key)
+
+    def enter(self, key: ResidentKey, make: Callable[[], Resident]) -> Resident:
+        """The resident of that key, safe from eviction until `leave`."""
         with self._lock:
             resident = self._held.get(key)
             if resident is None:
                 resident = self._held[key] = make()
             self._held.move_to_end(key)
             self._users[key] = self._users.get(key, 0) + 1
-        try:
-            yield resident
-        finally:
-            with self._lock:
-                left = self._users[key] - 1
-                if left:
-                    self._users[key] = left
-                else:
-                    del self._users[key]
+            return resident
+
+    def leave(self, key: ResidentKey) -> None:
+        """Undoes one `enter`."""
+        with self._lock:
+            left = self._users[key] - 1
+            if left:
+                self._users[key] = left
+            else:
+                del self._users[key]
 
     def peek(self, key: ResidentKey) -> Resident | None:
         """The resident of that key, if it is held now."""

@@ -19,6 +19,24 @@ from vectable.engine.vectorized import ResidentColumn, evaluate
 
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
+_REMEMBERED = 4
+
+
+class Kept:
+    """The live positions a filter keeps, read-only."""
+
+    def __init__(self, where: Predicate, mask: Mask) -> None:
+        mask.flags.writeable = False
+        self.where = where
+        self.mask = mask
+        self.count = int(np.count_nonzero(mask))
+
+    @cached_property
+    def positions(self) -> Positions:
+        """The same, listed."""
+        found = np.flatnonzero(self.mask)
+        found.flags.writeable = False
+        return found
 
 
 @dataclass(frozen=True)
@@ -95,6 +113,22 @@ class Snapshot:
         out[inside] = self.base.matrix[positions[inside]]
         out[~inside] = self.delta.matrix[positions[~inside] - count]
         return out
+
+    @cached_property
+    def _filters(self) -> dict[int, Kept]:
+        return {}
+
+    def kept(self, where: Predicate, names: Mapping[str, str]) -> Kept:
+        """`matching`, remembered for the last few predicates (told apart by identity)."""
+        filters = self._filters
+        found = filters.get(id(where))
+        # The predicate is held with its answer, so its id is nobody else's.
+        if found is None:
+            found = Kept(where, self.matching(where, names))
+            if len(filters) >= _REMEMBERED:
+                filters.clear()
+            filters[id(where)] = found
+        return found
 
     def matching(self, where: Predicate, names: Mapping[str, str]) -> Mask:
         """bool[size]: live positions that satisfy the bound predicate. `names`: column id by the name the

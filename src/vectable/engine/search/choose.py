@@ -11,7 +11,7 @@ import numpy as np
 from vectable.core.plan import Path
 from vectable.engine.resident.probe import Probe
 from vectable.engine.resident.resident import FAST_SCAN, Structure
-from vectable.engine.resident.snapshot import Mask, Positions, Snapshot
+from vectable.engine.resident.snapshot import Kept, Mask, Positions, Snapshot
 from vectable.engine.search.prepare import Target
 from vectable.engine.search.rank import After, Ranked, best, pool_at, pool_of
 
@@ -30,6 +30,8 @@ class Eligible:
     mask: Mask | None
     count: int
     filtered: bool
+    kept: Kept | None = None
+    """What the snapshot remembers of the filter, where it evaluated it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def search_resident(
             if answer is not None:
                 return answer
             why = "the index cannot answer this query"
-    pool = pool_of(snapshot, probe, eligible.mask, eligible.count)
+    pool = pool_of(snapshot, probe, eligible.mask, eligible.count, eligible.kept)
     ranked = best(snapshot, probe, pool, k, target.threshold, after)
     path: Path = "flat" if pool.positions is None else "exact-ids"
     return Answer(ranked, path, why, True, fallbacks=fallbacks)

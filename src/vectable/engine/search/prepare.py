@@ -45,6 +45,10 @@ class Compiled:
     where_columns: tuple[str, ...]
     selection: Selection
     order: tuple[OrderTerm, ...]
+    everything: bool
+    """No filter: every row matches."""
+    described: str | None
+    """The filter for people; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,8 @@ class Preparer:
                 of, known = self._known.get(key, (None, None))
                 # The generation alone is not enough: after a restore it comes again.
                 if known is not None and (of is table or of == table):
+                    # The newest object is kept: comparing equal definitions costs more than all else here.
+                    self._known[key] = table, known
                     self._known.move_to_end(key)
                     return known
         except TypeError:  # a literal that cannot be hashed (a JSON list or object)
@@ -146,6 +152,8 @@ def compile_query(table: Table, query: Query, scope: Predicate, similar: bool) -
         tuple(sorted(columns_of(where))),
         compile_selection(query.select, table),
         tuple(_order_term(term, table, similar) for term in query.order_by),
+        where == TRUE,
+        described(where),
     )
 
 

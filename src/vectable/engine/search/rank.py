@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectable.core.key import KeyBytes
-from vectable.engine.resident.probe import Bounds, Floats, Probe, kth_best
-from vectable.engine.resident.snapshot import Mask, Positions, Snapshot
+from vectable.engine.resident.probe import Bounds, Floats, Probe, floor_of_best, kth_best
+from vectable.engine.resident.snapshot import Kept, Mask, Positions, Snapshot
 
 _CHUNK = 4_096
+_FEW = 64
+"""Up to so many rows too many are sorted faster as a list than sifted as an array."""
 _LOWEST = np.float32(-np.inf)
 _FINITE = 3.4e38
 
@@ -51,11 +53,13 @@ class Pool:
     examined: int
 
 
-def pool_of(snapshot: Snapshot, probe: Probe, mask: Mask | None, count: int) -> Pool:
+def pool_of(
+    snapshot: Snapshot, probe: Probe, mask: Mask | None, count: int, kept: Kept | None = None
+) -> Pool:
     """Everything in `mask` (None: every position), of which there are `count`: by a scan over all rows, or
-    over the eligible ones alone where they are few."""
+    over the eligible ones alone where they are few. `kept`: the mask's own, where it is remembered."""
     if mask is not None and 2 * count < snapshot.size:
-        return pool_at(snapshot, probe, np.flatnonzero(mask))
+        return pool_at(snapshot, probe, np.flatnonzero(mask) if kept is None else kept.positions)
     base, delta = snapshot.base, snapshot.delta
     if not probe.bounds(snapshot.shortest, snapshot.longest).certain:
         # Float32 breaks down on these vectors: every row is as good as another until it is scored.
@@ -105,8 +109,7 @@ def best(
     if after is not None and bounds.certain:
         goodness, near = _behind(goodness, bounds, probe.exact_goodness(after.score))
         wanted += near
-    cut = bounds.cut(kth_best(goodness, wanted)) if bounds.certain else -math.inf
-    chosen = _at_least(goodness, cut)
+    chosen = _contenders(goodness, wanted, bounds)
     positions = chosen if pool.positions is None else pool.positions[chosen]
     scores, distances = exact_scores(snapshot, probe, positions)
     keep = _wanted(snapshot, positions, scores, threshold, after)
@@ -123,6 +126,21 @@ def _below(value: float) -> np.float32:
 def _above(value: float) -> np.float32:
     """A float32 not below `value`."""
     return np.float32(np.nextafter(np.float32(min(max(value, -_FINITE), _FINITE)), -_LOWEST))
+
+
+def _contenders(goodness: Floats, k: int, bounds: Bounds) -> Positions:
+    """Where the goodness lies that the exact best k may have."""
+    if not bounds.certain:
+        return _at_least(goodness, -math.inf)
+    floor = floor_of_best(goodness, k)
+    if floor is None:
+        return _at_least(goodness, bounds.cut(kth_best(goodness, k)))
+    # The cut only rises with what it is made from: those behind the floor's are a few too many.
+    near = _at_least(goodness, bounds.cut(floor))
+    if len(near) <= k:
+        return near
+    values = goodness[near]
+    return near[values >= _below(bounds.cut(kth_best(values, k)))]
 
 
 def _at_least(goodness: Floats, cut: float) -> Positions:
@@ -177,17 +195,19 @@ def _ordered(
     k: int,
     examined: int,
 ) -> Ranked:
-    if len(positions) > k:
+    if len(positions) > k + _FEW:
         positions, scores, distances = _without_surplus(snapshot, positions, scores, distances, k)
-    listed, apart = scores.tolist(), distances.tolist()
-    keys = [snapshot.key_at(p) for p in positions.tolist()]
-    order = sorted(range(len(keys)), key=lambda i: (-listed[i], keys[i]))[:k]
-    at = positions.tolist()
+    at, listed, apart = positions.tolist(), scores.tolist(), distances.tolist()
+    some: Sequence[int] = range(len(at))
+    if 0 < k < len(at):
+        least = sorted(listed)[-k]
+        some = [i for i in some if listed[i] >= least]
+    ranks = sorted([(-listed[i], snapshot.key_at(at[i]), i) for i in some])[:k]
     return Ranked(
-        [at[i] for i in order],
-        [keys[i] for i in order],
-        [listed[i] for i in order],
-        [apart[i] for i in order],
+        [at[i] for _, _, i in ranks],
+        [key for _, key, _ in ranks],
+        [listed[i] for _, _, i in ranks],
+        [apart[i] for _, _, i in ranks],
         examined,
     )
 

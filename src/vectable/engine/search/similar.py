@@ -23,7 +23,7 @@ from vectable.engine.search.choose import Answer, Eligible, Held, search_residen
 from vectable.engine.search.cursor import Place, encode_cursor
 from vectable.engine.search.hits import Found, best_hits, collected, ordered_hits
 from vectable.engine.search.plain import scan_count
-from vectable.engine.search.prepare import Prepared, Target, described, is_empty
+from vectable.engine.search.prepare import Prepared, Target, is_empty
 from vectable.engine.search.rank import After, Ranked, count_at_least, pool_of
 from vectable.engine.search.reader import Reader, Reading
 from vectable.engine.search.result import SearchResult
@@ -99,11 +99,11 @@ class SimilarSearch:
 
     async def _eligible(self, prepared: Prepared, reading: Reading, snapshot: Snapshot) -> Eligible:
         compiled = prepared.compiled
-        if prepared.where == TRUE:
+        if compiled.everything:
             return Eligible(snapshot.live, snapshot.searchable, False)
         if compiled.filter is not None:
-            mask = await self._reader.compute(lambda: snapshot.matching(prepared.where, compiled.names))
-            return Eligible(mask, int(np.count_nonzero(mask)), True)
+            kept = await self._reader.compute(lambda: snapshot.kept(prepared.where, compiled.names))
+            return Eligible(kept.mask, kept.count, True, kept)
         mask = np.zeros(snapshot.size, np.bool_)
         stream = matching(self._backend, reading.view, replace(prepared, target=None))
         async with aclosing(stream) as parts:  # type: ignore[type-var]
@@ -223,7 +223,7 @@ class SimilarSearch:
             rows_searchable=searchable,
             rows_examined=found.examined,
             fallbacks=fallbacks[:-1],
-            filter_pushed=described(prepared.where),
+            filter_pushed=prepared.compiled.described,
             times_ms=clock.total(),
         )
         cursor: Callable[[], str] | None = None
@@ -254,7 +254,7 @@ class SimilarSearch:
                 probe = Probe(target.vector, target.version.metric, self._reader.registry.library)
 
                 def counted() -> int:
-                    pool = pool_of(snapshot, probe, eligible.mask, eligible.count)
+                    pool = pool_of(snapshot, probe, eligible.mask, eligible.count, eligible.kept)
                     return count_at_least(snapshot, probe, pool, threshold)
 
                 return await self._reader.compute(counted)
@@ -323,6 +323,6 @@ def _plan(
         rows_examined=answer.ranked.examined,
         candidates=answer.candidates,
         fallbacks=answer.fallbacks,
-        filter_pushed=described(prepared.where) if eligible.filtered else None,
+        filter_pushed=prepared.compiled.described if eligible.filtered else None,
         times_ms=clock.total(),
     )
