@@ -267,9 +267,10 @@ class ModelLibrary(Protocol):
         cache_dir: str | Path | None = None,
         allow_paths: bool = False,
         fake: bool | None = None,
+        progress: Callable[[str, int, int], None] | None = None,
     ) -> EmbeddingProvider:
-        """The model, ready to embed. Slow: call it on a worker thread. Raises as `resolve`, and
-        Unsupported."""
+        """The model, ready to embed. Slow: call it on a worker thread. `progress(file, bytes_done,
+        bytes_total)` hears of a download there. Raises as `resolve`, and Unsupported."""
 
 
 class VectorIndex(Protocol):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from tests.api.test_progress import run_in_terminal
 from tests.providers.reference import write_tiny_bert
 from tests.providers.shipped_graph import write_shipped_graph
 from vectable import providers
@@ -27,6 +29,7 @@ class SmallHub:
         self.repositories: dict[str, Path] = {}
         self.requests: list[str] = []
         self.status = 200
+        self.takes_s = 0.0
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,6 +47,7 @@ class SmallHub:
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.split("?")[0]
+        time.sleep(self.takes_s)
         self.requests.append(path)
         kind, _, rest = path.removeprefix("/").partition("/models/")
         name = rest if kind == "api" else path.split("/resolve/")[0].removeprefix("/")
@@ -154,3 +158,24 @@ def test_a_failing_hub_is_a_clear_error(small_hub: SmallHub) -> None:
     small_hub.status = 500
     with pytest.raises(ModelUnavailable, match="the hub answered 500"):
         providers.load("all-mpnet-base-v2")
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        'from vectable.cli.entry import run; run(["models", "owner/tiny"])',
+        """
+        import vectable
+        with vectable.connect("memory:") as db:
+            t = db.create_table("t", {"title": "string"})
+            t.add_embedding_column("e", source="title", model="owner/tiny")
+        """,
+        'import vectable; vectable.connect("memory:").embed("a man", model="owner/tiny")',
+    ],
+)
+def test_a_terminal_shows_the_download(small_hub: SmallHub, tmp_path: Path, work: str) -> None:
+    small_hub.repositories["owner/tiny"] = write_tiny_bert(tmp_path / "original")
+    small_hub.takes_s = 0.2
+    seen = run_in_terminal(work)
+    assert "fetch owner/tiny" in seen
+    assert "bytes/s" in seen

@@ -57,6 +57,9 @@ def _fields(card: ModelCard) -> dict[str, Any]:
 
 async def _load(model: str) -> tuple[ModelCard, float]:
     from vectable.cli.options import open_database
+    from vectable.handles.progress import fetching
 
     async with await open_database("memory:") as database:
-        return await database.engine.embedder.preload(model)
+        embedder = database.engine.embedder
+        with fetching(embedder.models, model):
+            return await embedder.preload(model)

@@ -15,7 +15,7 @@ from vectable.core.schema import Table
 from vectable.core.vectors import Matrix
 from vectable.errors import Unsupported
 from vectable.handles.chain import item
-from vectable.handles.progress import progress
+from vectable.handles.progress import fetching, progress
 from vectable.handles.table import AsyncTable
 
 if TYPE_CHECKING:
@@ -124,13 +124,14 @@ class AsyncDatabase:
         """Vectors of texts or images: float32[n, dimensions] of a list, float32[dimensions] of one. Raises
         ModelNotFound, ModelUnavailable, Unsupported, ProviderError."""
         many = isinstance(items, (list, tuple))
-        encoded = await self.engine.embedder.encode(
-            [item(i) for i in (items if many else [items])],
-            model,
-            purpose=purpose,
-            cache=cache,
-            normalize_vectors=normalize,
-        )
+        with fetching(self.engine.embedder.models, model):
+            encoded = await self.engine.embedder.encode(
+                [item(i) for i in (items if many else [items])],
+                model,
+                purpose=purpose,
+                cache=cache,
+                normalize_vectors=normalize,
+            )
         return encoded.vectors if many else encoded.vectors[0]
 
     async def models(self) -> list[ModelCard]:

@@ -49,18 +49,36 @@ def progress(label: str, unit: str = "rows") -> Iterator[Update]:
         yield delayed.update
 
 
+class Downloads(Protocol):
+    """Whoever fetches models."""
+
+    on_download: Callable[[str, int, int], None] | None
+
+
+@contextmanager
+def fetching(downloads: Downloads, model: str | None) -> Iterator[None]:
+    """Shows how far the download of a model is, where one is needed within the block."""
+    with progress(f"fetch {model or 'the model'}", "bytes") as update:
+        before, downloads.on_download = downloads.on_download, lambda _, done, total: update(done, total)
+        try:
+            yield
+        finally:
+            downloads.on_download = before
+
+
 class _Delayed:
     def __init__(self, label: str, unit: str, watched: str) -> None:
         self._label, self._unit, self._watched = label, unit, watched
         self._started = time.monotonic()
         self._display: Display | None = None
+        self._over = False
 
     def __enter__(self) -> Self:
         return self
 
     def update(self, done: int, total: int | None) -> None:
         if self._display is None:
-            if time.monotonic() - self._started < PATIENCE:
+            if self._over or time.monotonic() - self._started < PATIENCE:
                 return
             make = _Bar if self._watched == "terminal" else Line
             self._display = make(self._label, self._unit, self._started)
@@ -69,6 +87,7 @@ class _Delayed:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over = True
         if self._display is not None:
             self._display.close()
 

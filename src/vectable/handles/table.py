@@ -14,7 +14,7 @@ from vectable.errors import IndexNotFound, NotFound, UnknownColumn
 from vectable.handles.chain import Chain, condition_of, named
 from vectable.handles.columns import Columns
 from vectable.handles.outcomes import Filled, InsertResult, stopped
-from vectable.handles.progress import progress
+from vectable.handles.progress import fetching, progress
 from vectable.handles.query import AsyncTableQuery
 from vectable.handles.result import Result, Row
 from vectable.handles.source import stream, whole
@@ -208,19 +208,21 @@ class AsyncTable(Columns, Chain[AsyncTableQuery]):
         several ("{title}\\n{teaches}"). Rows already there are embedded; `wait` stays for that, showing
         progress. `model` is by default the one of the settings. Raises InvalidInput, UnknownColumn,
         ModelNotFound, ModelUnavailable, AlreadyExists."""
-        definition, column, job = await self._database.engine.columns.add(
-            self._database.context,
-            self._name,
-            name,
-            source_column=source,
-            template=template,
-            model=model,
-            metric=metric,
-            auto_update=auto_update,
-            cache=cache,
-            index=index,
-            if_exists=if_exists,
-        )
+        engine = self._database.engine
+        with fetching(engine.embedder.models, model):
+            definition, column, job = await engine.columns.add(
+                self._database.context,
+                self._name,
+                name,
+                source_column=source,
+                template=template,
+                model=model,
+                metric=metric,
+                auto_update=auto_update,
+                cache=cache,
+                index=index,
+                if_exists=if_exists,
+            )
         self._learn(definition)
         return await self._filled(column, job, wait)
 

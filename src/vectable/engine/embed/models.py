@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from collections.abc import Callable
 
 from vectable.config import Settings
 from vectable.errors import InvalidInput, ModelNotFound
@@ -21,6 +22,8 @@ class Models:
         self._by_name: dict[str, EmbeddingProvider] = {}
         self._by_id: dict[str, EmbeddingProvider] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self.on_download: Callable[[str, int, int], None] | None = None
+        """Hears of downloads begun from now on, on their threads: (file, bytes done, bytes in all)."""
 
     @property
     def default(self) -> str:
@@ -79,6 +82,7 @@ class Models:
                     cache_dir=self._settings.cache_directory / "models",
                     allow_paths=self._settings.model_paths,
                     fake=self._fake,
+                    progress=self.on_download,
                 )
             self.add(name, provider)
         return provider
