@@ -6,23 +6,34 @@ where a test wants it. Nothing else is in the place of the real thing.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import httpx
+import pytest
+
+import vectable
+from vectable.core.vectors import Matrix
+from vectable.interfaces import Purpose
+from vectable.providers.hashing import HashingProvider
 
 T = TypeVar("T")
 LIMIT_S = 100.0
 """How long anything may take before a test gives up: far longer than it takes."""
+SETTINGS: dict[str, Any] = {
+    "fake_embeddings": True, "text_model": "hashing/32", "busy_timeout_ms": 60_000
+}  # fmt: skip
 INSTRUMENTS = """
 import asyncio, os, sys
 from vectable.providers.hashing import HashingProvider
@@ -93,9 +104,7 @@ class Programs:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("VECTABLE_", "APP_USE_"))}
         self.environment = {
             **kept,
-            "VECTABLE_FAKE_EMBEDDINGS": "1",
-            "VECTABLE_TEXT_MODEL": "hashing/32",
-            "VECTABLE_BUSY_TIMEOUT_MS": "60000",
+            **{f"VECTABLE_{name.upper()}": str(value) for name, value in SETTINGS.items()},
             "TEST_EMBED_LOG": str(self.embed_log),
             "COLUMNS": "200",
         }
@@ -119,9 +128,33 @@ class Programs:
         """A script that has the database open as `db`; its arguments are `sys.argv[2:]`."""
         return self.start(SCRIPT + code, self.db, *arguments, **options)
 
-    def run(self, code: str, *arguments: object, **options: Any) -> str:
+    def run_apart(self, code: str, *arguments: object, **options: Any) -> str:
         """What a script that must succeed prints."""
         return finished(self.script(code, *arguments, **options))
+
+    def run(self, code: str, *arguments: object) -> str:
+        """The same in this process, which is one more beside the others, and needs no start. Opens the
+        database anew, and closes it."""
+        out = io.StringIO()
+        argv = ["", str(self.db), *map(str, arguments)]
+        with redirect_stdout(out), self._logged(), vectable.connect(self.db, **SETTINGS) as db:
+            names = {"db": db, "vectable": vectable, "os": os, "sys": SimpleNamespace(argv=argv)}
+            exec(compile(code, "script", "exec"), names)  # the tests' own
+        return out.getvalue()
+
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        embed, log = HashingProvider.embed, self.embed_log
+
+        async def logged(model: HashingProvider, items: Sequence[Any], purpose: Purpose) -> Matrix:
+            if purpose == "document":
+                with log.open("a") as file:
+                    file.write("".join(f"{os.getpid()} {item}\n" for item in items))
+            return await embed(model, items, purpose)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(HashingProvider, "embed", logged)
+            yield
 
     def command(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
         """A `vectable` command line."""

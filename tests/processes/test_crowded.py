@@ -16,7 +16,7 @@ t.insert([{"id": f"{i:04}", "title": f"text {i}"} for i in range(200)])
 
 @pytest.mark.slow
 def test_many_threads_share_one_database(programs: Programs) -> None:
-    programs.run(
+    programs.run_apart(
         TABLE
         + """
 import threading
@@ -54,7 +54,7 @@ assert t.states("emb")["ready"] == t.count()
 
 @pytest.mark.slow
 def test_two_hundred_operations_at_once_on_one_loop(programs: Programs) -> None:
-    programs.run(
+    programs.run_apart(
         TABLE
         + """
 async def main():
@@ -151,7 +151,7 @@ with vectable.connect(sys.argv[1]) as again:
     ids = {row["id"] for row in again.table("t").select("id").stream()}
     assert ids.issuperset(kept)
 """
-    programs.run(TABLE + (threads if how == "threads" else tasks) + check)
+    programs.run_apart(TABLE + (threads if how == "threads" else tasks) + check)
 
 
 @pytest.mark.slow
@@ -171,8 +171,8 @@ print("end", flush=True)
 """
     slow = {"TEST_EMBED_PAUSE": "0.05", "TEST_EMBED_BATCH": "10"}
     made = "t = db.create_table('t', {'title': 'string'}); t.add_embedding_column('emb', source='title')"
-    assert programs.run(made + code, env=slow) == "end\n"
-    programs.run(
+    assert programs.run_apart(made + code, env=slow) == "end\n"
+    programs.run_apart(
         """
 import time
 t = db.table("t")

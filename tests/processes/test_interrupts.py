@@ -132,7 +132,7 @@ def test_ctrl_c_ends_a_server_in_the_middle_of_work(programs: Programs) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
 def test_a_handle_used_after_a_fork_says_what_to_do(programs: Programs) -> None:
     programs.run(TABLE)
-    out = programs.run(
+    out = programs.run_apart(
         """
 import multiprocessing, warnings
 warnings.simplefilter("ignore", DeprecationWarning)
