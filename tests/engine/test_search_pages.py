@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -241,10 +243,13 @@ def test_cursors_keep_every_kind_of_value(values: tuple[Any, ...]) -> None:
     assert [type(v) for v in read.values] == [type(v) for v in values]
 
 
-async def test_a_deadline_ends_a_long_scan(tmp_path: Path) -> None:
+async def test_a_deadline_ends_a_long_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: 0.0 if next(looks) < 3 else 100.0)
     async with opened("memory", tmp_path, small_table(8), budget=0) as world:
         await world.put([{"id": f"r{i}", "title": "x" * 50} for i in range(5_000)])
-        where = {"column": "title", "operator": "like", "value": "%y%"}
-        context = Context(deadline=time.monotonic() + 0.0001)
+        where = {"column": "title", "operator": "like", "value": "%x%"}
+        monkeypatch.setattr("vectable.core.context.time", clock)
         with pytest.raises(BackendTimeout):
-            await world.search(None, context, where=where)
+            await world.search(None, Context(deadline=50.0), where=where, limit=5_000)
+        assert next(looks) == 4, "it was in time three times, then not"
