@@ -68,8 +68,9 @@ def _least(
     for option_effort, option in _options(index):
         if option_effort < least:
             continue
-        # Beyond that an exact scan is no slower; but what was never measured would be told as found nothing.
-        if candidates and option * 8 > max(rows, 8 * K):
+        # With more candidates an exact scan is no slower. Small tables are measured all the same: an
+        # index that never was would be told to find nothing.
+        if candidates and option > candidates and option * 8 > max(rows, 8 * K):
             break
         candidates, effort = option, option_effort
         recall = _measure(index, truths, candidates, effort)

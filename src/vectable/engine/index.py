@@ -178,7 +178,7 @@ class Indexer:
             await self._record(index, {"status": "error", "error": str(error)})
             raise
         covered = self._searcher.index_status(table, index).rows_covered
-        await self._record(index, {"status": "ready", "recall": recall, "rows_covered": covered})
+        await self._record(index, {"status": "ready", "recall": round(recall, 4), "rows_covered": covered})
 
     async def _record(self, index: Index, facts: dict[str, Any]) -> None:
         for _ in range(5):
