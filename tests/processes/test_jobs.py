@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 
 from tests.processes.programs import Programs, kill, until
@@ -35,6 +37,7 @@ def test_a_job_of_a_killed_server_is_taken_over(programs: Programs, next_one: st
     else:
         script = """
 import json
+from concurrent.futures import ThreadPoolExecutor
 t = db.table("t")
 t.insert({"id": "next", "title": "next"})
 job = db.wait(sys.argv[2])
@@ -115,3 +118,28 @@ def test_a_table_dropped_while_a_job_runs_ends_it(programs: Programs) -> None:
         programs.run('db.drop_table("t")')
         ended = until(lambda: server.get(f"/jobs/{job}"), lambda j: "finished_at" in j)
         assert ended["status"] in ("done", "cancelled")
+
+
+@pytest.mark.slow
+def test_a_request_repeated_after_the_server_was_killed_acts_once(programs: Programs) -> None:
+    """The rows were written, the answer never came: the same Idempotency-Key is answered by the next server."""
+    programs.run(TABLE)
+    body = {"rows": [{"title": f"text {i}"} for i in range(20)]}
+    headers = {"Idempotency-Key": "a-request-of-mine"}
+    with programs.serve(env={"TEST_EMBED_PAUSE": "60"}) as server:
+        with ThreadPoolExecutor(1) as pool:
+            cut_off = pool.submit(server.client.post, "/api/v1/tables/t/rows", json=body, headers=headers)
+            until(lambda: programs.run('print(db.table("t").count())'), lambda n: int(n) == 20)
+            kill(server.process)
+            with pytest.raises(httpx.TransportError):
+                cut_off.result()
+    with programs.serve() as server:
+        for _ in range(2):
+            answer = server.client.post("/api/v1/tables/t/rows", json=body, headers=headers)
+            assert answer.status_code == 201, answer.text
+            assert len(answer.json()["ids"]) == 20
+        assert server.post("/t/query/count", {})["count"] == 20
+        until(
+            lambda: server.get("/tables/t/columns/computed")["columns"][0]["states"],
+            lambda states: states["ready"] == 20,
+        )

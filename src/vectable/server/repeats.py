@@ -13,7 +13,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from vectable.errors import Conflict, InvalidInput
+from vectable.errors import BackendError, Conflict, InvalidInput
 from vectable.interfaces import StateStore
 from vectable.server.limits import drain
 
@@ -117,6 +117,8 @@ class Repeats:
             await self._state.commit({name: 0}, {name: orjson.dumps(kept)})
         except Conflict:
             return  # another process answered the same request; either answer is right
+        except BackendError:
+            return  # what was asked for is done, so the answer is given though it cannot be kept
         self._since_pruned += 1
         if self._since_pruned > _PRUNE_EVERY:
             self._since_pruned = 0
