@@ -199,7 +199,7 @@ def test_other_libraries_read_a_result_as_it_is() -> None:
     result = a_result([{"id": "a", "n": 1}, {"id": "b", "n": 2}])
     assert pa.table(result).num_rows == 2
     assert pl.DataFrame(result).height == 2
-    assert duckdb.sql("select sum(n) from result where score > 0.95").fetchall() == [(1,)]
+    assert duckdb.connect().sql("select sum(n) from result where score > 0.95").fetchall() == [(1,)]
 
 
 def test_a_terminal_sees_an_aligned_table_score_first() -> None:

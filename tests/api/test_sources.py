@@ -56,7 +56,7 @@ def test_frames_and_iterators(table: Table, name: str) -> None:
 
 def test_a_duckdb_relation(table: Table) -> None:
     arrow = pa.Table.from_pylist(ROWS)
-    relation = duckdb.sql("select * from arrow where stars < 10 order by id")
+    relation = duckdb.connect().sql("select * from arrow where stars < 10 order by id")
     assert arrow.num_rows == 50
     assert table.insert(relation).inserted == 10
     assert written(table) == ROWS[:10]

@@ -63,7 +63,7 @@ def test_text_that_is_no_json_says_where_and_how_to_write_it(table: Table) -> No
 
 
 def test_structs_are_json_as_they_are(table: Table) -> None:
-    table.insert(duckdb.sql("select 'a' as id, {'x': [1, 2]} as meta"))
+    table.insert(duckdb.connect().sql("select 'a' as id, {'x': [1, 2]} as meta"))
     assert table.get("a").meta == {"x": [1, 2]}
 
 
@@ -83,7 +83,7 @@ def test_an_index_with_a_name_is_a_column(table: Table) -> None:
     [
         lambda: pd.DataFrame({"id": ["a", "b"], "meta": [{"x": 1}, "y"]}),
         lambda: pd.Series(["a"], name="id"),
-        lambda: duckdb.sql(f"select 'a' as id, {2**127 - 1}::hugeint as n"),
+        lambda: duckdb.connect().sql(f"select 'a' as id, {2**127 - 1}::hugeint as n"),
     ],
     ids=["mixed", "series", "hugeint"],
 )

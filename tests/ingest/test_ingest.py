@@ -199,7 +199,7 @@ def test_capsules_of_other_libraries(table: Table) -> None:
         pd.DataFrame(frame),
         pl.DataFrame(frame),
         pa.RecordBatch.from_pydict(frame),
-        duckdb.sql(
+        duckdb.connect().sql(
             "select * from (values ('a', 1, [1.0::float, 2.0]), ('b', null, [3.0, 4.0])) t(id, n, emb)"
         ),
     ]

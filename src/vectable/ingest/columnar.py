@@ -54,9 +54,12 @@ def from_capsule(data: Any, table: Table | None, batch_size: int) -> Iterator[li
             hint="give dicts, or a pandas, polars, Arrow or DuckDB table",
         )
     try:
-        stream = hasattr(data, "__arrow_c_stream__")
-        batches = pa.RecordBatchReader.from_stream(data) if stream else [pa.record_batch(data)]
-        yield from _rows(batches, table, batch_size)
+        if not hasattr(data, "__arrow_c_stream__"):
+            yield from _rows([pa.record_batch(data)], table, batch_size)
+            return
+        # Closed at once, also when a row is refused: until then DuckDB's connection serves nobody else.
+        with pa.RecordBatchReader.from_stream(data) as batches:
+            yield from _rows(batches, table, batch_size)
     except (pa.ArrowException, ValueError, TypeError, MemoryError, OSError) as error:
         raise _unreadable(
             f"an Arrow table, which a {type(data).__name__} was asked for",
