@@ -259,7 +259,7 @@ class ModelLibrary(Protocol):
         """What is known of a model, without loading it. Raises InvalidInput, ModelNotFound,
         ModelUnavailable."""
 
-    def known_models(self) -> list[ModelCard]: ...
+    def known_models(self, fake: bool | None = None) -> list[ModelCard]: ...
     def load(
         self,
         name: str,

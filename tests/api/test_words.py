@@ -11,7 +11,7 @@ import pytest
 
 import vectable
 from vectable import Database
-from vectable.errors import InvalidInput, InvalidRow, UnknownColumn, VectableError
+from vectable.errors import InvalidInput, InvalidRow, UnknownColumn, Unsupported, VectableError
 
 NOON = dt.datetime(2026, 1, 31, 14, tzinfo=dt.timezone(dt.timedelta(hours=2)))
 
@@ -147,3 +147,19 @@ def test_scripts_and_emoji_print_as_they_are_written(db: Database) -> None:
     for shown in (text, page):
         assert "می\u200cخواهم 👩\u200d👩\u200d👧" in shown
         assert "soft \ufffdx\ufffd[31m" in shown
+
+
+@pytest.mark.parametrize("given", [5, None, "", "  ", b"", {"base64": "AAAA"}, ["a", 5], [1.0, 2.0]])
+def test_what_cannot_be_embedded_is_refused(db: Database, given: Any) -> None:
+    with pytest.raises(InvalidInput):
+        db.embed(given)
+
+
+def test_models_are_named_by_their_names(db: Database) -> None:
+    table = db.create_table("t", {"title": "string", "picture": "image"})
+    for name in ("", 5, ["x"]):
+        with pytest.raises(InvalidInput):
+            table.add_embedding_column("m", source="title", model=name)  # type: ignore[arg-type]
+    assert "text" in refusal(Unsupported, lambda: table.add_embedding_column("m", source="picture"))
+    with pytest.raises(InvalidInput, match="document or query"):
+        db.embed("a", purpose="passage")  # type: ignore[arg-type]

@@ -6,12 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.providers.reference import write_tiny_bert
 from vectable import providers
-from vectable.errors import ModelNotFound, Unsupported
+from vectable.errors import InvalidInput, ModelNotFound, Unsupported
 from vectable.providers.catalog import KNOWN_MODELS
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -127,3 +128,36 @@ def test_no_runtime_is_imported_before_a_model_is_loaded(use: str) -> None:
     code = f"import json, sys; from vectable import providers; {use}\nprint(json.dumps(list(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert not set(heavy) & set(json.loads(output))
+
+
+def test_a_name_without_its_owner_is_enough_for_a_suggestion() -> None:
+    with pytest.raises(ModelNotFound) as caught:
+        providers.resolve("all-MiniLM-L6v2")
+    assert f"did you mean '{MINILM}'" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["", 5, None, ["all-MiniLM-L6-v2"]])
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        providers.load(name, fake=True)
+    assert "names look like" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "takes"),
+    [
+        (MINILM, {"text"}),
+        ("hashing/64", {"text", "image"}),
+        ("openai/clip-vit-base-patch32", {"text", "image"}),
+    ],
+)
+def test_a_stand_in_takes_what_its_model_takes(name: str, takes: set[str]) -> None:
+    """Else a table would work under fake embeddings that cannot exist with real ones."""
+    provider = providers.load(name, fake=True)
+    assert set(provider.modalities) == takes
+    assert (providers.resolve(provider.model.id).type == "multimodal") == ("image" in takes)
+
+
+def test_the_known_models_are_stand_ins_where_all_are() -> None:
+    assert {card.runtime for card in providers.known_models(fake=True)} == {"hashing"}
+    assert "onnx" in {card.runtime for card in providers.known_models(fake=False)}

@@ -120,7 +120,7 @@ def _template(table: Table, source_column: str | None, template: str | None) -> 
     if (source_column is None) == (template is None):
         raise InvalidInput(
             "give either a source column or a template",
-            hint='e.g. source_column="teaches", or template="{title}"',
+            hint='e.g. the column "teaches", or the template "{title}\\n{teaches}"',
         )
     if template is not None:
         return template

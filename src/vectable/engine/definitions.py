@@ -145,7 +145,10 @@ def parse_key(columns: Sequence[Column], key: Sequence[str] | None) -> tuple[str
 def check_new_column(table: Table, column: Column) -> Column:
     """`column` if the table has none of that name. Raises AlreadyExists, InvalidInput."""
     if any(c.name == column.name for c in table.columns):
-        raise AlreadyExists(f"table {table.full_name!r} has a column {column.name!r} already")
+        raise AlreadyExists(
+            f"table {table.full_name!r} has a column {column.name!r} already",
+            hint="choose another name, or drop that column first",
+        )
     if len(table.columns) >= MAX_COLUMNS:
         raise InvalidInput(f"a table has at most {MAX_COLUMNS} columns")
     return column
@@ -174,7 +177,9 @@ def renamed_columns(table: Table, old: str, new: str) -> tuple[Column, ...]:
     """The table's columns with `old` called `new`, also in templates. Raises AlreadyExists, UnknownColumn."""
     table.column(old)
     if any(c.name == new for c in table.columns):
-        raise AlreadyExists(f"table {table.full_name!r} has a column {new!r} already")
+        raise AlreadyExists(
+            f"table {table.full_name!r} has a column {new!r} already", hint="choose another name"
+        )
     if new in RESERVED:
         raise InvalidInput(f"{new!r} is what a hit's own field is called", hint="choose another column name")
     renamed = []

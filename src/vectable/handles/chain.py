@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from vectable.core.predicate import Clause, Combination, Field, Negation, SqlFilter, and_, parse_filter
 from vectable.core.query import MAX_LIMIT, OrderTerm, Query, Similar
 from vectable.core.schema import Table
+from vectable.core.values import check_image, check_text
 from vectable.errors import InvalidFilter, InvalidInput
 
 Q_co = TypeVar("Q_co", covariant=True)
@@ -164,3 +165,20 @@ def item(to: Any) -> Any:
         to.save(encoded, format="PNG")
         return encoded.getvalue()
     return to
+
+
+def embeddable(given: Any) -> str | bytes:
+    """A text or an image, checked, as a model takes it. Raises InvalidInput."""
+    found = item(given)
+    if isinstance(found, str):
+        if not found.strip():
+            raise InvalidInput("there is nothing to embed in an empty text")
+        return check_text(found)
+    if isinstance(found, (bytes, bytearray)):
+        return check_image(found)
+    if isinstance(found, Mapping) and set(found) == {"image"}:
+        return check_image(found["image"])
+    raise InvalidInput(
+        f"a {type(given).__name__} is neither a text nor an image",
+        hint='give a string, the bytes of an image, {"image": …}, or a list of those',
+    )

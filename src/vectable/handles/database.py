@@ -13,8 +13,8 @@ from vectable.config import Settings
 from vectable.core.context import LOCAL, Context
 from vectable.core.schema import Table
 from vectable.core.vectors import Matrix
-from vectable.errors import Unsupported
-from vectable.handles.chain import item
+from vectable.errors import InvalidInput, Unsupported
+from vectable.handles.chain import embeddable
 from vectable.handles.progress import fetching, progress
 from vectable.handles.table import AsyncTable
 
@@ -121,12 +121,15 @@ class AsyncDatabase:
         cache: bool = True,
         normalize: bool = True,
     ) -> Matrix:
-        """Vectors of texts or images: float32[n, dimensions] of a list, float32[dimensions] of one. Raises
-        ModelNotFound, ModelUnavailable, Unsupported, ProviderError."""
+        """Vectors of texts or images (as `similar` takes them): float32[n, dimensions] of a list,
+        float32[dimensions] of one. `purpose`: "document" or "query", which some models embed differently.
+        Raises InvalidInput, ModelNotFound, ModelUnavailable, Unsupported, ProviderError."""
+        if purpose not in ("document", "query"):
+            raise InvalidInput(f"purpose is document or query, not {purpose!r}")
         many = isinstance(items, (list, tuple))
         with fetching(self.engine.embedder.models, model):
             encoded = await self.engine.embedder.encode(
-                [item(i) for i in (items if many else [items])],
+                [embeddable(i) for i in (items if many else [items])],
                 model,
                 purpose=purpose,
                 cache=cache,

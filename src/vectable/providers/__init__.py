@@ -40,10 +40,12 @@ def fake_embeddings() -> bool:
     return Settings.from_environment().fake_embeddings
 
 
-def known_models() -> list[ModelCard]:
-    """The models that can be named here, the default first. Looks at the disk, not at the network."""
-    servable = [m.id for m in KNOWN_MODELS.values() if m.runtime == "onnx" or fake_embeddings()]
-    return [resolve(name) for name in (*servable, HASHING)]
+def known_models(fake: bool | None = None) -> list[ModelCard]:
+    """The models that can be named here, the default first. Looks at the disk, not at the network. `fake`
+    overrides the environment."""
+    fake = fake_embeddings() if fake is None else fake
+    servable = [m.id for m in KNOWN_MODELS.values() if m.runtime == "onnx" or fake]
+    return [resolve(name, fake=fake) for name in (*servable, HASHING)]
 
 
 def resolve(name: str, *, allow_paths: bool = False, fake: bool | None = None) -> ModelCard:
@@ -113,17 +115,24 @@ def _hashing(name: HashingName) -> EmbeddingProvider:
     from vectable.providers.hashing import HashingProvider
 
     card = _hashing_card(name)
-    return HashingProvider(name.dimensions, max_tokens=card.max_tokens, stands_for=name.model)
+    return HashingProvider(
+        name.dimensions,
+        max_tokens=card.max_tokens,
+        stands_for=name.model,
+        images=card.type in ("image", "multimodal"),
+    )
 
 
 def _hashing_card(name: HashingName) -> ModelCard:
     known = KNOWN_MODELS.get(name.model or "")
-    tokens = known.max_tokens if known else _HASHING_TOKENS
+    # A stand-in takes what its model takes: what works with it must work without it. Models that are not
+    # known here by name embed texts.
+    unknown: ModelType = "sentence" if name.model else "multimodal"
     return ModelCard(
         id=str(name),
         dimensions=name.dimensions,
-        max_tokens=tokens,
-        type="multimodal",
+        max_tokens=known.max_tokens if known else _HASHING_TOKENS,
+        type=known.type if known else unknown,
         cached=True,
         licence="apache-2.0",
         runtime=HASHING,

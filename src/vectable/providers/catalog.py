@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +15,7 @@ HASHING = "hashing"
 MAX_HASHING_DIMENSIONS = 16_384
 _HASHING_DEFAULT = 384
 
+_NAMES_LOOK_LIKE = f"names look like {DEFAULT_MODEL!r} or 'all-mpnet-base-v2'"
 ModelType = Literal["sentence", "document", "image", "multimodal"]
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
@@ -83,7 +85,7 @@ def canonical_name(name: str) -> str:
     if bad or not all(_NAME.fullmatch(part) for part in parts):
         raise InvalidInput(
             f"{name[:120]!r} is not a model name",
-            hint=f"names look like {DEFAULT_MODEL!r} or 'all-mpnet-base-v2'",
+            hint=_NAMES_LOOK_LIKE,
         )
     full = name if len(parts) == 2 else f"{DEFAULT_OWNER}/{name}"
     return _BY_FOLDED_NAME.get(full.casefold(), full)
@@ -92,6 +94,10 @@ def canonical_name(name: str) -> str:
 def hashing_name(name: str) -> HashingName | None:
     """`hashing`, `hashing/384` or `hashing/384?for=model`, taken apart; None for any other model's name.
     Raises InvalidInput for dimensions outside 1-16,384."""
+    if not isinstance(name, str):
+        raise InvalidInput(f"a model is named by a string, not {type(name).__name__}", hint=_NAMES_LOOK_LIKE)
+    if not name:
+        raise InvalidInput("a model's name is not empty", hint=_NAMES_LOOK_LIKE)
     if name != HASHING and not name.startswith((HASHING + "/", HASHING + "?")):
         return None
     match = _HASHING_NAME.fullmatch(name)
@@ -107,9 +113,14 @@ def hashing_name(name: str) -> HashingName | None:
 def model_not_found(name: str, detail: str = "", hint: str | None = None) -> ModelNotFound:
     """The error for a model nobody here knows; the hint names the known models nearest to it."""
     known = [*KNOWN_MODELS, f"{HASHING}/{_HASHING_DEFAULT}"]
+    if hint is None:
+        # Owners are often left out: the name alone may be the nearest.
+        last = {full.rpartition("/")[2]: full for full in reversed(known)}
+        near = difflib.get_close_matches(name.rpartition("/")[2], last, n=3, cutoff=0.75)
+        hint = did_you_mean(last[near[0]] if near else name, known, "models")
     return ModelNotFound(
         f"there is no model {name!r} here" + (f": {detail}" if detail else ""),
-        hint=hint or did_you_mean(name, known, "models"),
+        hint=hint,
         context={"model": name},
     )
 

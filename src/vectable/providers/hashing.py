@@ -24,7 +24,7 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from vectable.core.vectors import Matrix, Vector
-from vectable.errors import InvalidInput
+from vectable.errors import InvalidInput, Unsupported
 from vectable.interfaces import Item, ModelIdentity, Purpose
 from vectable.providers.catalog import HashingName
 
@@ -36,16 +36,22 @@ _SIGNATURE_WEIGHT = 0.1
 
 class HashingProvider:
     """Deterministic on every machine: the same item always has the same vector, bit for bit. Texts that share
-    words or parts of words have a higher cosine. Takes text and images. Vectors are not of unit length."""
+    words or parts of words have a higher cosine. Takes text, and images unless told not to. Vectors are not
+    of unit length."""
 
     normalizes = True
     max_batch = 1024
-    modalities = frozenset({"text", "image"})
 
     def __init__(
-        self, dimensions: int = 384, *, max_tokens: int = 8192, stands_for: str | None = None
+        self,
+        dimensions: int = 384,
+        *,
+        max_tokens: int = 8192,
+        stands_for: str | None = None,
+        images: bool = True,
     ) -> None:
         """`stands_for` names the model whose place it takes; it becomes part of the identity."""
+        self.modalities = frozenset({"text", "image"} if images else {"text"})
         self.dimensions = dimensions
         self.max_tokens = max_tokens
         self.model = ModelIdentity(
@@ -61,7 +67,10 @@ class HashingProvider:
         return [max(1, len(self._tokens(item))) if isinstance(item, str) else 1 for item in items]
 
     async def embed(self, items: Sequence[Item], purpose: Purpose) -> Matrix:
-        """float32[len(items), dimensions]. Raises InvalidInput for text that is not valid Unicode."""
+        """float32[len(items), dimensions]. Raises InvalidInput for text that is not Unicode, Unsupported
+        for an image where it takes none."""
+        if "image" not in self.modalities and any(not isinstance(item, str) for item in items):
+            raise Unsupported(f"model {self.model.id} does not embed images", hint="it takes text")
         out = np.empty((len(items), self.dimensions), dtype=np.float32)
         for row, item in zip(out, items, strict=True):
             row[:] = self._text(item) if isinstance(item, str) else self._signature(b"image", bytes(item))

@@ -30,19 +30,25 @@ class Models:
         """The name of the default text model."""
         return self._settings.text_model
 
+    def _named(self, model: str | None) -> str:
+        if model is not None and not isinstance(model, str):
+            raise InvalidInput(f"a model is named by a string, not {type(model).__name__}")
+        return self.default if model is None else model
+
     def add(self, name: str, provider: EmbeddingProvider) -> None:
         """Makes a provider of one's own answer for `name`."""
         self._by_name[name] = self._by_id[provider.model.id] = provider
 
     def card(self, model: str | None) -> ModelCard:
         """What is known of `model` (None: the default text model). Raises ModelNotFound."""
-        provider = self._by_name.get(model or self.default)
-        return self._with_loaded(self._resolve(provider.model.id if provider else model or self.default))
+        name = self._named(model)
+        provider = self._by_name.get(name)
+        return self._with_loaded(self._resolve(provider.model.id if provider else name))
 
     def canonical_name(self, model: str | None) -> str:
         """The one name of a loaded model (None: the default text model): what it is called where nothing
         stands in for it. A provider of one's own keeps the name it was added under."""
-        name = model or self.default
+        name = self._named(model)
         try:
             if (provider := self._by_name.get(name)) and provider.model.id != self._resolve(name).id:
                 return name
@@ -55,7 +61,7 @@ class Models:
 
     def cards(self) -> list[ModelCard]:
         """Every well-known model, and every loaded one."""
-        known = {card.id: card for card in self._library.known_models()}
+        known = {card.id: card for card in self._library.known_models(self._fake)}
         for name in self._by_id:
             if name not in known:
                 known[name] = self._resolve(name)
@@ -66,7 +72,7 @@ class Models:
 
     async def provider(self, model: str | None) -> EmbeddingProvider:
         """The loaded model; the first call loads it (seconds). Raises ModelNotFound, ModelUnavailable."""
-        name = model or self.default
+        name = self._named(model)
         if name in self._by_name:
             return self._by_name[name]
         try:
