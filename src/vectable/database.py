@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +33,7 @@ from vectable.storage import Storage, database_directory, open_storage
 
 log = logging.getLogger(__name__)
 _HOUSEKEEPING_S = 3_600.0
+_AFTER_DEFECT_S = 60.0
 
 
 class Database:
@@ -116,9 +116,14 @@ class Database:
                 pass  # whoever may write will do it
             except VectableError as error:
                 log.warning("housekeeping waits for another time: %s", error)
-            with contextlib.suppress(TimeoutError):
+            try:
                 async with asyncio.timeout(_HOUSEKEEPING_S):
                     await self.sweeper.tend()
+            except TimeoutError:
+                pass
+            except Exception:
+                log.exception("looking after what others left has failed")
+                await asyncio.sleep(_AFTER_DEFECT_S)
 
     async def maintain(self) -> None:
         """Housekeeping: prunes what is no longer needed. Safe at any time."""

@@ -122,17 +122,16 @@ def test_a_table_dropped_while_a_job_runs_ends_it(programs: Programs) -> None:
 
 @pytest.mark.slow
 def test_a_request_repeated_after_the_server_was_killed_acts_once(programs: Programs) -> None:
-    """The rows were written, the answer never came: the same Idempotency-Key is answered by the next server."""
+    """The rows were written, the answer never came: the next server answers to the same Idempotency-Key."""
     programs.run(TABLE)
     body = {"rows": [{"title": f"text {i}"} for i in range(20)]}
     headers = {"Idempotency-Key": "a-request-of-mine"}
-    with programs.serve(env={"TEST_EMBED_PAUSE": "60"}) as server:
-        with ThreadPoolExecutor(1) as pool:
-            cut_off = pool.submit(server.client.post, "/api/v1/tables/t/rows", json=body, headers=headers)
-            until(lambda: programs.run('print(db.table("t").count())'), lambda n: int(n) == 20)
-            kill(server.process)
-            with pytest.raises(httpx.TransportError):
-                cut_off.result()
+    with programs.serve(env={"TEST_EMBED_PAUSE": "60"}) as server, ThreadPoolExecutor(1) as pool:
+        cut_off = pool.submit(server.client.post, "/api/v1/tables/t/rows", json=body, headers=headers)
+        until(lambda: programs.run('print(db.table("t").count())'), lambda n: int(n) == 20)
+        kill(server.process)
+        with pytest.raises(httpx.TransportError):
+            cut_off.result()
     with programs.serve() as server:
         for _ in range(2):
             answer = server.client.post("/api/v1/tables/t/rows", json=body, headers=headers)
