@@ -11,7 +11,8 @@ import pytest
 
 import vectable
 from vectable import Database
-from vectable.errors import InvalidInput, InvalidRow, UnknownColumn, Unsupported, VectableError
+from vectable.core.values import MAX_TEXT
+from vectable.errors import InvalidInput, InvalidRow, TooLarge, UnknownColumn, Unsupported, VectableError
 
 NOON = dt.datetime(2026, 1, 31, 14, tzinfo=dt.timezone(dt.timedelta(hours=2)))
 
@@ -163,3 +164,31 @@ def test_models_are_named_by_their_names(db: Database) -> None:
     assert "text" in refusal(Unsupported, lambda: table.add_embedding_column("m", source="picture"))
     with pytest.raises(InvalidInput, match="document or query"):
         db.embed("a", purpose="passage")  # type: ignore[arg-type]
+
+
+def test_what_is_too_large_is_found_again(db: Database) -> None:
+    table = db.create_table("t", {"title": "string", "tags": "string[]", "picture": "image"})
+    long = "x" * (MAX_TEXT + 1)
+    with pytest.raises(TooLarge, match="row 1, column 'title': the text is 67108865 characters") as caught:
+        table.insert([{"title": "a"}, {"title": long}])
+    assert caught.value.context == {"row": 1, "column": "title"}
+    with pytest.raises(TooLarge, match="row 2001, column 'tags': member 1: the text") as caught:
+        table.insert({"tags": ["a", long]} if i == 2_001 else {"title": "a"} for i in range(2_002))
+    assert caught.value.context == {"row": 2_001, "column": "tags", "inserted": 2_000}
+
+
+def test_a_stream_goes_from_page_to_page_and_closes_what_it_left(db: Database) -> None:
+    table = db.create_table("t", {"n": "int"})
+    table.insert([{"id": f"{i:04}", "n": i} for i in range(2_500)])
+    rows = table.select("n").stream()
+    assert [next(rows).n for _ in range(1_200)] == list(range(1_200))
+    rows.close()  # type: ignore[attr-defined]
+    assert [row.n for row in table.select("n").stream()] == list(range(2_500))
+
+
+def test_a_plan_speaks_of_a_filter_only_where_there_is_one(db: Database) -> None:
+    table = db.create_table("t", {"title": "string"})
+    table.add_embedding_column("meaning", source="title")
+    table.insert({"id": "a", "title": "tea"})
+    assert "matching" not in repr(table.similar("tea").explain())
+    assert "1 matching the filter" in repr(table.where(title="tea").similar("tea").explain())

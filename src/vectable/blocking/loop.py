@@ -12,7 +12,7 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from vectable.errors import Unsupported
@@ -170,7 +170,7 @@ class Loop:
             return Unsupported("the interpreter is ending: Vectable's event loop has stopped")
         return None
 
-    def iterate(self, make: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
+    def iterate(self, make: Callable[[], AsyncIterator[T]]) -> Generator[T, None, None]:
         """The items of an asynchronous iterator, one call each; it is closed when this generator is."""
         source = make()
         try:

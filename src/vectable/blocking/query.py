@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from vectable.blocking.mirror import mirrors
@@ -48,7 +49,10 @@ class TableQuery(Chain["TableQuery"]):
         return next(iter(self.limit(1).collect()), None)
 
     def stream(self) -> Iterator[Row]:
-        return self._table._iterate(self._query.stream)
+        # Page by page: a row by itself is not worth a switch to the loop's thread and back.
+        with closing(self._table._iterate(self._query._pages)) as pages:
+            for page in pages:
+                yield from page
 
     def count(self) -> int:
         return self._table._run(self._query.count())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from vectable.blocking.mirror import mirrors
@@ -40,7 +40,7 @@ class Table(Columns, Chain[TableQuery]):
         found = here()
         return self._run(there()) if found is None else found
 
-    def _iterate(self, source: Callable[[], AsyncIterator[T]]) -> Iterator[T]:
+    def _iterate(self, source: Callable[[], AsyncIterator[T]]) -> Generator[T, None, None]:
         return self._database._loop.iterate(source)
 
     @property

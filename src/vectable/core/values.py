@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vectable.core.schema import LIST_TYPES, Column, ColumnType
-from vectable.errors import InvalidInput, TooLarge
+from vectable.errors import InvalidInput, TooLarge, VectableError
 
 MAX_TEXT = 64 << 20
 """Characters."""
@@ -169,18 +169,18 @@ def value_check(type_: ColumnType) -> Callable[[object], Any]:
             raise _refuse(f"a list of {element.value} values", value)
         try:
             return [check(v) for v in value]
-        except InvalidInput:
+        except (InvalidInput, TooLarge):
             raise _bad_member(value, check) from None
 
     return check_list
 
 
-def _bad_member(values: Iterable[object], check: Callable[[object], Any]) -> InvalidInput:
+def _bad_member(values: Iterable[object], check: Callable[[object], Any]) -> VectableError:
     """The error of the first member that does not pass, with its position."""
     for position, value in enumerate(values):
         try:
             check(value)
-        except InvalidInput as error:
+        except (InvalidInput, TooLarge) as error:
             hint = "a list holds no nulls; the whole list may be null" if value is None else error.hint
             return type(error)(f"member {position}: {error.detail}", hint=hint)
     return InvalidInput("the list changed while it was read")

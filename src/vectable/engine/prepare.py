@@ -19,7 +19,7 @@ from vectable.core.schema import Column, ColumnType, Table
 from vectable.core.values import check_default, value_check
 from vectable.core.vectors import check_vector, to_bytes
 from vectable.engine.definitions import RESERVED
-from vectable.errors import InvalidInput, InvalidRow, KeyExists, did_you_mean
+from vectable.errors import InvalidInput, InvalidRow, KeyExists, TooLarge, VectableError, did_you_mean
 
 OnConflict = Literal["error", "replace", "skip"]
 _ABSENT = object()
@@ -49,7 +49,7 @@ class RowCheck:
         self._known = frozenset(c.name for c in table.columns) - self._computed
 
     def row(self, row: Mapping[str, Any], position: int, make_id: Callable[[int], str]) -> Prepared:
-        """Raises InvalidRow naming the row's position and the column."""
+        """Raises InvalidRow or TooLarge, naming the row's position and the column."""
         if not isinstance(row, Mapping):
             raise InvalidRow(
                 f"row {position} is a {type(row).__name__}, not an object", context={"row": position}
@@ -64,7 +64,7 @@ class RowCheck:
                 continue
             try:
                 values[column.name] = check(value)
-            except InvalidInput as error:
+            except (InvalidInput, TooLarge) as error:
                 raise _bad(position, column, error) from None
         given = {c.version.id: self._vector(row.get(c.name), c, position) for c in self._vectors}
         try:
@@ -189,8 +189,9 @@ def _check_value(column: Column, value: Any) -> None:
         value_check(column.type)(value)
 
 
-def _bad(position: int, column: Column, error: InvalidInput) -> InvalidRow:
-    return InvalidRow(
+def _bad(position: int, column: Column, error: VectableError) -> VectableError:
+    kind = TooLarge if isinstance(error, TooLarge) else InvalidRow
+    return kind(
         f"row {position}, column {column.name!r}: {error.detail}",
         hint=error.hint,
         context={"row": position, "column": column.name, **error.context},

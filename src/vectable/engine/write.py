@@ -41,6 +41,7 @@ from vectable.errors import (
     InvalidRow,
     KeyExists,
     StaleGeneration,
+    TooLarge,
     shift_row,
 )
 from vectable.interfaces import Backend, Progress
@@ -149,7 +150,7 @@ class Writer:
                 seen += len(rows)
                 if progress is not None:
                     progress(seen, 0)
-        except (InvalidRow, KeyExists) as error:
+        except (InvalidRow, KeyExists, TooLarge) as error:
             shift_row(error, seen)
             error.context["inserted"] = total.inserted + total.replaced
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
@@ -13,8 +13,6 @@ from vectable.handles.outcomes import Explained
 from vectable.handles.result import Coverage, Result, Row
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from vectable.engine.read import Result as EngineResult
     from vectable.handles.table import AsyncTable
 
@@ -66,12 +64,17 @@ class AsyncTableQuery(Chain["AsyncTableQuery"]):
     async def stream(self) -> AsyncIterator[Row]:
         """Every matching row one after the other, fetched page by page, never all in memory. `limit`, where
         given, is where it ends."""
+        async with aclosing(self._pages()) as pages:
+            async for page in pages:
+                for row in page:
+                    yield row
+
+    async def _pages(self) -> AsyncGenerator[Result, None]:
         database = self._table._database
         pages = database.engine.reader.stream(database.context, self._table.full_name, self._request)
         async with aclosing(cast("AsyncGenerator[EngineResult, None]", pages)) as closing:
             async for page in closing:
-                for row in result_of(page, self.definition, self._request):
-                    yield row
+                yield result_of(page, self.definition, self._request)
 
     async def count(self) -> int:
         """How many rows match, whatever `limit` says; of a similarity query those that can be found."""

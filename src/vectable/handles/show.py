@@ -218,4 +218,7 @@ def _rows_fact(plan: Plan) -> str:
     text = f"{plan.rows_total:,}"
     if plan.column is not None:
         text += f", {plan.rows_searchable:,} searchable"
-    return text + (f", {plan.rows_matching:,} matching the filter" if plan.rows_matching is not None else "")
+    unfiltered = plan.filter_pushed is None and plan.rows_matching == plan.rows_searchable
+    if plan.rows_matching is None or unfiltered:
+        return text
+    return text + f", {plan.rows_matching:,} matching the filter"
