@@ -187,6 +187,25 @@ async def test_without_auto_update_nothing_is_embedded_until_asked(engine: Engin
     assert await engine.states("t", "emb") == {"stale": 1}
 
 
+async def test_a_refresh_makes_up_for_a_backfill_that_was_cancelled_before_it_began(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.catalog.create(LOCAL, "t", COLUMNS)
+    rows = [{"title": f"t{i}" if i % 2 else None} for i in range(300)]
+    await engine.writer.insert(LOCAL, "t", rows)
+    with monkeypatch.context() as held:
+        held.setattr(engine.jobs, "_begin", lambda job_id: None)
+        _, _, job = await engine.columns.add(LOCAL, "t", "emb", source_column="title")
+        assert job is not None
+        await engine.jobs.cancel(job)
+    assert await engine.states("t", "emb") == {"empty": 300}
+    job, matched = await engine.refresher.refresh(LOCAL, "t", "emb")
+    assert matched == 150
+    assert (await engine.jobs.wait(job, 30)).total == 150
+    assert await engine.states("t", "emb") == {"ready": 150, "empty": 150}
+    assert (await engine.refresher.refresh(LOCAL, "t", "emb"))[1] == 0
+
+
 async def test_a_forced_refresh_computes_anew_only_what_matches(engine: Engine) -> None:
     await _table(engine)
     await engine.writer.insert(LOCAL, "t", [{"title": f"t{i}", "n": i} for i in range(5)])

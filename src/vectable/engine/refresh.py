@@ -147,8 +147,8 @@ class Refresher:
         force: bool = False,
     ) -> tuple[str, int]:
         """Starts a job that embeds the matching rows' cells that are not ready (`errors_only`: only failed
-        ones; `force`: all, computed anew): (job id, rows matched). Raises InvalidInput for a column not
-        computed."""
+        ones; `force`: all, computed anew): (job id, cells there are to embed). Raises InvalidInput for a
+        column not computed."""
         table = await self._catalog.get(context, name)
         column = table.vector_column(column_name)
         if column.embedding is None:
@@ -156,8 +156,9 @@ class Refresher:
         states = _states(errors_only, force)
         wanted = bind(and_([parse_filter(where), parse_filter(context.scope)]), table)
         matched = 0
-        async for batch in self.pages(Target(table, column, column.version), states, wanted):
-            matched += len(batch)
+        target = Target(table, column, column.version)
+        async for batch in self.pages(target, states, wanted):
+            matched += sum(content is not None for content in contents(target, batch))
         payload = {
             "table": table.id,
             "column": column.id,
@@ -285,7 +286,8 @@ def _backfill_of(table: Table, column: Column) -> dict[str, Any]:
 def _states(errors_only: bool, force: bool) -> tuple[str, ...]:
     if errors_only:
         return ("error",)
-    return tuple(CELL_STATES) if force else ("new", "stale", "error")
+    # Cells of a backfill that was cancelled are empty still, though there is something to embed.
+    return tuple(CELL_STATES) if force else ("new", "stale", "error", "empty")
 
 
 def _kept(batch: RecordBatch, residual: Predicate) -> RecordBatch:

@@ -206,8 +206,10 @@ class AsyncTable(Columns, Chain[AsyncTableQuery]):
     ) -> Filled:
         """Adds a column the system fills and keeps true, from column `source` or from a `template` over
         several ("{title}\\n{teaches}"). Rows already there are embedded; `wait` stays for that, showing
-        progress. `model` is by default the one of the settings. Raises InvalidInput, UnknownColumn,
-        ModelNotFound, ModelUnavailable, AlreadyExists."""
+        progress. `model` is by default the one of the settings. `auto_update=False`: rows that come or change
+        later wait for a `refresh`, and are found by their old vectors until then. `cache=False` neither reads
+        nor writes the vector cache. `index="none"`: searches of the column are always exact. Raises
+        InvalidInput, UnknownColumn, ModelNotFound, ModelUnavailable, AlreadyExists."""
         engine = self._database.engine
         with fetching(engine.embedder.models, model):
             definition, column, job = await engine.columns.add(

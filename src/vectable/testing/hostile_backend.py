@@ -158,7 +158,7 @@ class HostileView:
             self._check([*columns, *names], versions)
             size = self._storage.random.choice((1, 2, 5, 200, 1_000))
             size = size if left is None else min(size, left)
-            rows = sorted_rows(self._table, self._stored.visible, self._keep(where), order, after)[:size]
+            rows = sorted_rows(self._table, self._stored.visible, self._keep(where), order, after, size)
             if self._storage.random.random() < 0.2:
                 yield make_batch(self._table, [], columns, versions)
             if not rows:

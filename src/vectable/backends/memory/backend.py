@@ -99,7 +99,7 @@ class MemoryView:
         limit: int | None = None,
     ) -> AsyncIterator[RecordBatch]:
         self._check(columns, versions)
-        rows = sorted_rows(self._table, self._stored.rows, self._keep(where), order, after)[:limit]
+        rows = sorted_rows(self._table, self._stored.rows, self._keep(where), order, after, limit)
         for start in range(0, len(rows), BATCH):
             yield make_batch(self._table, rows[start : start + BATCH], columns, versions)
 

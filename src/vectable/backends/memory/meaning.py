@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from vectable.core.cell import Cell
@@ -128,8 +129,12 @@ def sorted_rows(
     keep: Keep,
     order: Sequence[OrderTerm],
     after: Position | None,
+    limit: int | None,
 ) -> list[tuple[KeyBytes, StoredRow]]:
-    """The rows to keep, in order, from behind `after` on."""
+    """The first `limit` of the rows to keep, in order, from behind `after` on."""
+    if not order:
+        keys = sorted(key for key in rows if after is None or key > after.key)
+        return list(islice(((key, rows[key]) for key in keys if keep(key, rows[key])), limit))
     names = [term.column for term in order]
     placed = []
     for key, row in rows.items():
@@ -140,7 +145,7 @@ def sorted_rows(
     if after is not None:
         start = order_key(after.values, order, after.key)
         placed = [found for found in placed if found[0] > start]
-    return [(key, row) for _, key, row in placed]
+    return [(key, row) for _, key, row in placed[:limit]]
 
 
 def column_of(table: Table, version: str) -> Column:
