@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from vectable.errors import InvalidInput
+from vectable.errors import InvalidInput, did_you_mean
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _PLAIN_NAMES = {
@@ -18,6 +18,8 @@ _PLAIN_NAMES = {
     "cache_ttl_ms": "CACHE_TTL",
     "fake_embeddings": "APP_USE_FAKE_EMBEDDINGS",
 }
+_RANGES = {"port": (0, 65_535), "search_threads": (1, 1_024), "embed_batch_tokens": (1, 1 << 30)}
+"""Numbers that may not be just any from 0."""
 
 
 def default_cache_directory() -> Path:
@@ -60,20 +62,41 @@ class Settings:
         """Settings with `arguments` (None: not given) over the environment over the defaults.
         Raises InvalidInput naming the variable that cannot be read."""
         environ = os.environ if environ is None else environ
-        values = {name: value for name, value in arguments.items() if value is not None}
+        values = {
+            name: os.fspath(value) if isinstance(value, os.PathLike) else value
+            for name, value in arguments.items()
+            if value is not None
+        }
         known = {f.name: f for f in fields(cls)}
-        for name in values.keys() - known.keys():
-            raise InvalidInput(f"unknown setting {name!r}", hint=f"known settings: {', '.join(known)}")
+        for name in sorted(values.keys() - known.keys()):
+            raise InvalidInput(f"unknown setting {name!r}", hint=did_you_mean(name, known, "settings"))
         for name, field in known.items():
             for variable in (f"VECTABLE_{name.upper()}", _PLAIN_NAMES.get(name, "")):
                 if name not in values and environ.get(variable):
                     values[name] = _read(variable, environ[variable], field.default)
         return cls(**values)
 
+    def __post_init__(self) -> None:
+        """Raises InvalidInput for a value that does not fit its setting."""
+        for field in fields(self):
+            _check(field.name, getattr(self, field.name), type(field.default))
+
     @property
     def cache_directory(self) -> Path:
         """`cache_dir`, else the user's cache directory."""
         return Path(self.cache_dir) if self.cache_dir else default_cache_directory()
+
+
+def _check(name: str, value: Any, kind: type) -> None:
+    if type(value) is not kind:
+        wanted = {bool: "true or false", int: "a whole number"}.get(kind, "text")
+        raise InvalidInput(f"the setting {name!r} is {wanted}, not {type(value).__name__}")
+    if isinstance(value, int) and kind is int:
+        least, most = _RANGES.get(name, (0, 1 << 62))
+        if not least <= value <= most:
+            raise InvalidInput(f"the setting {name!r} is {value}", hint=f"give {least} to {most}")
+    if name == "synchronous" and value not in ("full", "normal"):
+        raise InvalidInput(f"the setting 'synchronous' is {value!r}", hint="use full or normal")
 
 
 def _read(variable: str, text: str, default: Any) -> Any:

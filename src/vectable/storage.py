@@ -40,9 +40,9 @@ def database_directory(url: str | os.PathLike[str]) -> Path | None:
     A path object is a directory, and so is text: `sqlite:///a/b` is the absolute path /a/b, percent-decoded,
     `sqlite:a/b` a relative one; write a directory whose name begins like a scheme as `./name:`. Raises
     InvalidInput, with the known forms, for anything else."""
-    text = os.fspath(url)
+    text = os.fspath(url) if isinstance(url, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text.strip() or "\x00" in text:
-        raise InvalidInput(f"{text!r} is not the address of a database", hint=f"give {_FORMS}")
+        raise InvalidInput(f"{url!r} is not the address of a database", hint=f"give {_FORMS}")
     found = _SCHEME.fullmatch(text) if isinstance(url, str) else None
     if found is None:
         return Path(text)
@@ -90,8 +90,6 @@ async def _open_sqlite(directory: Path, settings: Settings) -> Storage:
     from vectable.drivers.sqlite import SqliteDriver
     from vectable.state.sqlite import SqliteStateStore, SqliteVectorCache
 
-    if settings.synchronous not in ("full", "normal"):
-        raise InvalidInput(f"synchronous is {settings.synchronous!r}", hint="use full or normal")
     driver = SqliteDriver(
         directory,
         synchronous="full" if settings.synchronous == "full" else "normal",

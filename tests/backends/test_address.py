@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,10 +41,10 @@ def test_an_address_names_a_place(url: str | Path, directory: str | None) -> Non
     "url",
     [
         "", " ", "a\x00b", "oracle://x", "sqlite:", "sqlite://", "sqlite:///", "sqlite://host/x", "memory:x",
-        "sqlite:///a%00b",
+        "sqlite:///a%00b", 5, b"data",
     ],
 )  # fmt: skip
-def test_what_is_no_address_is_told_what_one_looks_like(url: str) -> None:
+def test_what_is_no_address_is_told_what_one_looks_like(url: Any) -> None:
     with pytest.raises(InvalidInput) as caught:
         vectable.connect(url)
     assert "memory:" in (caught.value.hint or "")

@@ -1,0 +1,76 @@
+"""Settings: where they come from, and that none is taken that cannot be meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vectable
+from vectable import Settings
+from vectable.errors import InvalidInput
+
+
+def test_arguments_win_over_variables_over_plain_names_over_defaults() -> None:
+    environ = {
+        "VECTABLE_TEXT_MODEL": "a",
+        "TEXT_MODEL": "b",
+        "PORT": "4000",
+        "CACHE_TTL": "5",
+        "CACHE_MAX_SIZE": "",
+    }
+    found = Settings.from_environment(environ, inline_cells=7, host=None)
+    assert (found.text_model, found.port, found.cache_ttl_ms, found.inline_cells) == ("a", 4_000, 5, 7)
+    assert (found.cache_max_size, found.host) == (10_000, "127.0.0.1")
+    assert Settings.from_environment(environ, text_model="c").text_model == "c"
+
+
+@pytest.mark.parametrize("word", ["1", "true", "YES", "on"])
+def test_fake_embeddings_have_two_names(word: str) -> None:
+    assert Settings.from_environment({"VECTABLE_FAKE_EMBEDDINGS": word}).fake_embeddings
+    assert Settings.from_environment({"APP_USE_FAKE_EMBEDDINGS": word}).fake_embeddings
+    both = {"VECTABLE_FAKE_EMBEDDINGS": "0", "APP_USE_FAKE_EMBEDDINGS": word}
+    assert not Settings.from_environment(both).fake_embeddings
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"VECTABLE_FAKE_EMBEDDINGS": "maybe"}, "VECTABLE_FAKE_EMBEDDINGS='maybe'"),
+        ({"CACHE_TTL": "soon"}, "CACHE_TTL='soon' is not a whole number"),
+        ({"VECTABLE_SEARCH_THREADS": "0"}, "give 1 to"),
+        ({"VECTABLE_INLINE_CELLS": "-1"}, "'inline_cells' is -1"),
+        ({"PORT": "70000"}, "give 0 to 65535"),
+        ({"VECTABLE_SYNCHRONOUS": "off"}, "use full or normal"),
+    ],
+)
+def test_variables_that_cannot_be_meant(environ: dict[str, str], words: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Settings.from_environment(environ)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"inline_cell": 5}, "did you mean 'inline_cells'"),
+        ({"inline_cells": "5"}, "a whole number, not str"),
+        ({"inline_cells": True}, "a whole number, not bool"),
+        ({"fake_embeddings": "no"}, "true or false, not str"),
+        ({"text_model": 5}, "text, not int"),
+        ({"synchronous": "off"}, "use full or normal"),
+        ({"search_threads": 0}, "give 1 to"),
+        ({"resident_bytes": -1}, "give 0 to"),
+    ],
+)
+def test_arguments_that_cannot_be_meant(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        vectable.connect("memory:", **settings)
+    assert words in str(caught.value)
+
+
+def test_paths_may_be_path_objects(tmp_path: Path) -> None:
+    assert Settings.from_environment({}, cache_dir=tmp_path).cache_directory == tmp_path
+    with vectable.connect(db=tmp_path / "db", fake_embeddings=True) as db:
+        assert Path(db.url) == tmp_path / "db"
