@@ -340,9 +340,18 @@ def test_cells_that_fail_are_counted_and_tried_again(db: Database, monkeypatch: 
     many = table.insert([{"text": f"{'bad' if i % 100 == 0 else 'good'} {i}"} for i in range(300)])
     assert (many.inserted, many.errors, many.pending, many.failure) == (300, 3, 0, None)
     assert table.states("meaning")["error"] == 4
+    failed = table.where(table.meaning.state == "error").select("text", table.meaning.error).collect()
+    assert [row["meaning.error"] for row in failed] == ["this text cannot be embedded"] * 4
+    assert failed.to_arrow().column("meaning.error").to_pylist() == ["this text cannot be embedded"] * 4
+    assert table.get("0", select=["meaning.error"])["meaning.error"] == "this text cannot be embedded"
+    fine = table.where(text="good").select("meaning.error").first()
+    assert fine is not None and fine["meaning.error"] is None
+    with pytest.raises(UnknownColumn, match="can only be selected"):
+        table.where(table.meaning.error.is_not_null()).count()
     monkeypatch.undo()
     again = table.refresh("meaning", errors_only=True)
     assert (again.matched, again.states["error"], again.states["ready"]) == (4, 0, 302)
+    assert {row["meaning.error"] for row in table.select("meaning.error").limit(400).collect()} == {None}
 
 
 def test_a_job_that_was_cancelled_says_so(db: Database) -> None:

@@ -218,7 +218,7 @@ def test_nothing_lies_between_ends_of_two_kinds() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("titel", "did you mean 'title'"), ("emb.stat", "did you mean 'emb.state'"), ("emb.state.x",
+    [("titel", "did you mean 'title'"), ("emb.stat", "parts: emb.state, and in a selection emb.error"), ("emb.error", "emb.state = 'error'"), ("emb.state.x",
     "emb.state"),
      ("zzz", "known columns: counts")],
 )  # fmt: skip

@@ -62,7 +62,7 @@ class Chain(Generic[Q_co]):
 
     def select(self, *columns: str | Field | list[str] | tuple[str, ...]) -> Q_co:
         """Only these columns, in this order; "*" is every column but embeddings, "meta.stars" a part of JSON,
-        "emb.state" the state of an embedding."""
+        "emb.state" the state of an embedding, "emb.error" what it failed with."""
         return self._with(select=tuple(named(c) for c in flat(columns)) or None)
 
     def order_by(self, *terms: str | Field | OrderTerm | list[Any] | tuple[Any, ...]) -> Q_co:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vectable.core.predicate import resolve
+from vectable.core.predicate import error_column, resolve
 from vectable.core.schema import LIST_TYPES, ColumnType, Table
 from vectable.errors import Unsupported
 
@@ -67,6 +67,8 @@ def to_polars(result: Result) -> polars.DataFrame:
 def _array(name: str, values: Sequence[Any], table: Table) -> Any:
     import pyarrow as pa
 
+    if error_column(name, table) is not None:
+        return pa.array(values, pa.string())
     target = resolve(name, table)
     if target.type is ColumnType.VECTOR:
         return _vectors(values, target.column.version.dimensions)

@@ -1,7 +1,7 @@
 """Filters: nodes, the three spellings that become the same nodes, and their fit to a table."""
 
 from vectable.core.predicate.bind import bind
-from vectable.core.predicate.columns import PathStep, Target, format_name, resolve, split_name
+from vectable.core.predicate.columns import PathStep, Target, error_column, format_name, resolve, split_name
 from vectable.core.predicate.field import Field
 from vectable.core.predicate.nodes import (
     FALSE,
@@ -42,6 +42,7 @@ __all__ = [
     "and_",
     "bind",
     "columns_of",
+    "error_column",
     "format_name",
     "frozen_value",
     "not_",

@@ -12,6 +12,7 @@ from vectable.core.schema import Column, ColumnType, Table
 from vectable.errors import InvalidFilter, UnknownColumn, did_you_mean
 
 STATE = "state"
+ERROR = "error"
 MAX_NAME_LENGTH = 1_024
 MAX_INDEX_DIGITS = 9
 _STEP = re.compile(r'\.([^.\[\]"\x00-\x1f]+)|\[(\d+)\]|\[("(?:[^"\\]|\\.)*")\]')
@@ -99,15 +100,30 @@ def resolve(column_name: str, table: Table) -> Target:
     if column.type is ColumnType.VECTOR:
         if path == (STATE,):
             return Target(column, state=True)
+        if path == (ERROR,):
+            raise UnknownColumn(
+                f"{column_name!r}: what a cell failed with can only be selected",
+                hint=f"for the rows that failed: {head}.{STATE} = 'error'",
+            )
         raise UnknownColumn(
             f"{column_name!r}: vector column {head!r} has no such part",
-            hint=f"did you mean '{head}.{STATE}'?",
+            hint=f"parts: {head}.{STATE}, and in a selection {head}.{ERROR}",
         )
     paths = ", ".join(c.name for c in table.columns if c.type is ColumnType.JSON) or "none in this table"
     raise InvalidFilter(
         f"{column_name!r}: column {head!r} holds {column.type.value} values, which have no parts",
         hint=f"paths work on json columns ({paths})",
     )
+
+
+def error_column(name: str, table: Table) -> Column | None:
+    """The vector column of which `name` ("emb.error") is what its cells failed with; None for other names.
+    Errors are told, not compared: they are selected, and have no place in filters."""
+    if not name.endswith(f".{ERROR}"):
+        return None
+    head, path = split_name(name)
+    column = next((c for c in table.vector_columns if c.name == head), None)
+    return column if path == (ERROR,) else None
 
 
 def _column(name: str, table: Table) -> Column:

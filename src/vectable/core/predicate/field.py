@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from vectable.core.predicate.columns import STATE, format_name, split_name
+from vectable.core.predicate.columns import ERROR, STATE, format_name, split_name
 from vectable.core.predicate.nodes import Clause, Operator
 from vectable.core.predicate.parse import clause
 from vectable.errors import InvalidFilter
@@ -45,6 +45,11 @@ class Field:
     def state(self) -> Field:
         """The state of this vector column's cell: ready, new, stale, error or empty."""
         return Field(f"{self.name}.{STATE}")
+
+    @property
+    def error(self) -> Field:
+        """What this vector column's cell failed with, to be selected: `t.select("id", t.emb.error)`."""
+        return Field(f"{self.name}.{ERROR}")
 
     def _clause(self, operator: Operator, value: Any = None) -> Clause:
         if isinstance(value, Field):

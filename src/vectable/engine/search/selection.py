@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from vectable.core.cell import Cell
 from vectable.core.evaluate import MISSING
-from vectable.core.predicate import resolve
+from vectable.core.predicate import error_column, resolve
 from vectable.core.rows import RecordBatch, Row
 from vectable.core.schema import Column, ColumnType, Table
 from vectable.core.vectors import from_bytes
@@ -34,13 +34,27 @@ class VectorOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorOutput:
+    """What a cell failed with."""
+
+    version: str
+
+    def value(self, cell: Cell) -> str | None:
+        """The error of a cell in that state, else None."""
+        return cell.error if cell.state == "error" else None
+
+
+Output: TypeAlias = str | VectorOutput | ErrorOutput
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """`columns` and `versions` are what a View is asked for; `outputs` the answer's fields in order, each a
-    fetched name or a vector."""
+    fetched name, a vector or a cell's error."""
 
     columns: tuple[str, ...]
     versions: tuple[str, ...]
-    outputs: tuple[tuple[str, str | VectorOutput], ...]
+    outputs: tuple[tuple[str, Output], ...]
     plain: bool
     """The fetched columns are the answer as they come."""
 
@@ -51,20 +65,25 @@ class Selection:
         fields = [(name, self._values(batch, source)) for name, source in self.outputs]
         return [{name: values[i] for name, values in fields} for i in range(len(batch))]
 
-    def _values(self, batch: RecordBatch, source: str | VectorOutput) -> Sequence[Any]:
-        if isinstance(source, VectorOutput):
+    def _values(self, batch: RecordBatch, source: Output) -> Sequence[Any]:
+        if not isinstance(source, str):
             return [source.value(cell) for cell in batch.cells[source.version]]
         return [None if v is MISSING else v for v in batch.columns[source]]
 
 
 def compile_selection(select: Sequence[str] | None, table: Table) -> Selection:
-    """`select` None or "*" is every stored column; vector columns, JSON paths ("meta.stars") and cell states
-    ("emb.state") are selected by name. Raises UnknownColumn, InvalidFilter."""
-    outputs: dict[str, str | VectorOutput] = {}
+    """`select` None or "*" is every stored column; vector columns, JSON paths ("meta.stars"), cell states
+    ("emb.state") and cell errors ("emb.error") are selected by name. Raises UnknownColumn, InvalidFilter."""
+    outputs: dict[str, Output] = {}
     plain = True
     for name in ("*",) if select is None else select:
         if name == "*":
             outputs.update((c.name, c.name) for c in table.stored_columns)
+            continue
+        failing = error_column(name, table)
+        if failing is not None:
+            outputs[name] = ErrorOutput(failing.version.id)
+            plain = False
             continue
         target = resolve(name, table)
         if target.column.type is ColumnType.VECTOR and not target.state:
@@ -76,7 +95,7 @@ def compile_selection(select: Sequence[str] | None, table: Table) -> Selection:
     sources = outputs.values()
     return Selection(
         tuple(dict.fromkeys(s for s in sources if isinstance(s, str))),
-        tuple(dict.fromkeys(s.version for s in sources if isinstance(s, VectorOutput))),
+        tuple(dict.fromkeys(s.version for s in sources if not isinstance(s, str))),
         tuple(outputs.items()),
         plain,
     )
