@@ -218,10 +218,14 @@ def test_nothing_lies_between_ends_of_two_kinds() -> None:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("titel", "did you mean 'title'"), ("emb.stat", "parts: emb.state, and in a selection emb.error"), ("emb.error", "emb.state = 'error'"), ("emb.state.x",
-    "emb.state"),
-     ("zzz", "known columns: counts")],
-)  # fmt: skip
+    [
+        ("titel", "did you mean 'title'"),
+        ("emb.stat", "parts: emb.state, and in a selection emb.error"),
+        ("emb.error", "emb.state = 'error'"),
+        ("emb.state.x", "emb.state"),
+        ("zzz", "known columns: counts"),
+    ],
+)
 def test_unknown_columns(name: str, hint: str) -> None:
     with pytest.raises(UnknownColumn) as caught:
         bound(t(name).is_null() & TRUE)

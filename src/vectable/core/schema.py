@@ -151,6 +151,11 @@ class Column(Frozen):
                 return version
         raise InvalidInput(f"column {self.name!r} has no vectors", hint="name a vector or embedding column")
 
+    @property
+    def serves_stale(self) -> bool:
+        """Whether outdated vectors of this column are served: those of an embedding nobody updates."""
+        return self.embedding is not None and not self.embedding.auto_update
+
 
 class Index(Frozen):
     """A scalar (btree, hash) or vector (hnsw, ivfflat, ivfpq, flat) index; `version` is for vector ones."""

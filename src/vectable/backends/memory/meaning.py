@@ -160,8 +160,7 @@ def nearest_rows(
     table: Table, rows: Mapping[KeyBytes, StoredRow], keep: Keep, version: Version, vector: Vector
 ) -> list[KeyBytes]:
     """Keys of every servable row to keep, nearest first, ties by key."""
-    embedding = column_of(table, version.id).embedding
-    stale = embedding is not None and not embedding.auto_update
+    stale = column_of(table, version.id).serves_stale
     found: list[tuple[KeyBytes, bytes]] = []
     for key, row in rows.items():
         cell = row.cells.get(version.id, Cell())

@@ -63,5 +63,5 @@ def _trimmed(best: list[tuple[float, KeyBytes]], k: int) -> tuple[list[tuple[flo
 def _serves_stale(layout: Layout, version: Version) -> bool:
     for column, live in layout.table.versions:
         if live.id == version.id:
-            return column.embedding is not None and not column.embedding.auto_update
+            return column.serves_stale
     raise gone("a version")

@@ -15,7 +15,7 @@ from vectable.core.schema import ORDERED_TYPES, Column, Table, Version
 from vectable.core.vectors import Vector
 from vectable.engine.resident.columns import FilterColumn, filter_columns
 from vectable.engine.search.cursor import Place, decode_cursor, fingerprint
-from vectable.engine.search.selection import Selection, compile_selection, serves_stale
+from vectable.engine.search.selection import Selection, compile_selection
 from vectable.errors import CursorExpired, InvalidInput
 
 _REMEMBERED = 512
@@ -179,7 +179,7 @@ def _target(table: Table, query: Query, vector: Vector | None) -> Target:
     version = column.version
     if vector.shape != (version.dimensions,):
         raise InvalidInput(f"the query vector has shape {vector.shape}, not ({version.dimensions},)")
-    return Target(column, version, vector, similar.threshold, similar.exact, serves_stale(column))
+    return Target(column, version, vector, similar.threshold, similar.exact, column.serves_stale)
 
 
 def is_empty(where: Predicate) -> bool:

@@ -25,7 +25,6 @@ from vectable.engine.search.plain import scan_count, scan_page
 from vectable.engine.search.prepare import Prepared, Preparer, unlimited
 from vectable.engine.search.reader import Reader, Reading
 from vectable.engine.search.result import SearchResult
-from vectable.engine.search.selection import serves_stale
 from vectable.engine.search.similar import SimilarSearch
 from vectable.errors import IndexNotFound, InvalidInput, Unsupported
 from vectable.interfaces import Backend, Progress
@@ -244,7 +243,7 @@ class Searcher:
         await self._hop(self._warm(table, table.vector_column(column)))
 
     async def _warm(self, table: Table, column: Column) -> None:
-        read = self._reader.read(table, column.version, serves_stale(column), (), None)
+        read = self._reader.read(table, column.version, column.serves_stale, (), None)
         async with read as reading:
             if reading.resident is not None and reading.snapshot is not None:
                 self._reader.upkeep.after_search(reading.resident, reading.snapshot, column, table.indexes)
@@ -266,7 +265,7 @@ class Searcher:
         self._registry.library.check(kind, index.parameters, dimensions)
 
         async def load() -> Reading:
-            read = self._reader.read(table, column.version, serves_stale(column), (), None)
+            read = self._reader.read(table, column.version, column.serves_stale, (), None)
             async with read as reading:
                 return reading
 
@@ -295,7 +294,7 @@ class Searcher:
     def index_status(self, table: Table, index: Index) -> IndexStatus:
         """How an index over resident rows stands, in this process."""
         column = _column_of(table, index)
-        resident = self._reader.held(table, column.version, serves_stale(column))
+        resident = self._reader.held(table, column.version, column.serves_stale)
         snapshot = None if resident is None else resident.snapshot
         if index.method == "flat":
             return IndexStatus("ready", 1.0, 1.0, None if snapshot is None else snapshot.searchable)
@@ -312,7 +311,7 @@ class Searcher:
         for column in table.vector_columns:
             for version in column.versions:
                 if version.id == index.version:
-                    self._reader.drop_structure(table, version, serves_stale(column), index.id)
+                    self._reader.drop_structure(table, version, column.serves_stale, index.id)
 
     def sweep(self, versions: Collection[str]) -> int:
         """Deletes derived files of versions that are not among these; how many. Files of a version that is

@@ -10,13 +10,8 @@ from vectable.core.cell import Cell
 from vectable.core.evaluate import MISSING
 from vectable.core.predicate import error_column, resolve
 from vectable.core.rows import RecordBatch, Row
-from vectable.core.schema import Column, ColumnType, Table
+from vectable.core.schema import ColumnType, Table
 from vectable.core.vectors import from_bytes
-
-
-def serves_stale(column: Column) -> bool:
-    """Whether outdated vectors of this column are served: those of an embedding nobody updates."""
-    return column.embedding is not None and not column.embedding.auto_update
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +82,7 @@ def compile_selection(select: Sequence[str] | None, table: Table) -> Selection:
             continue
         target = resolve(name, table)
         if target.column.type is ColumnType.VECTOR and not target.state:
-            outputs[name] = VectorOutput(target.column.version.id, serves_stale(target.column))
+            outputs[name] = VectorOutput(target.column.version.id, target.column.serves_stale)
             plain = False
         else:
             outputs[name] = target.name
