@@ -9,8 +9,8 @@ from vectable.blocking.mirror import mirrors
 from vectable.blocking.query import TableQuery
 from vectable.core.predicate import split_name
 from vectable.core.query import Query
+from vectable.core.rows import OnConflict
 from vectable.core.schema import Table as Definition
-from vectable.engine.write import OnConflict
 from vectable.handles.chain import Chain
 from vectable.handles.columns import Columns
 from vectable.handles.outcomes import Filled, InsertResult

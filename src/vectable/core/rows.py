@@ -16,6 +16,8 @@ Row = dict[str, Value]
 
 Guard = Literal["absent", "skip", "any"]
 """What a put does when the key exists: fail the whole batch, leave the row alone, or replace it."""
+OnConflict = Literal["error", "replace", "skip"]
+"""What an insert does with a row whose key exists: refuse them all, replace it, or leave it alone."""
 Outcome = Literal["inserted", "replaced", "skipped", "deleted", "missing", "changed"]
 """`changed`: a guarded revision no longer held, nothing was written for that key."""
 
@@ -115,3 +117,27 @@ class Receipt:
     mark: Mark
     outcomes: Sequence[Outcome] = ()
     cells_written: int = 0
+
+
+@dataclass(slots=True)
+class InsertResult:
+    """What an insert did. `ids` in the order of the rows given. `pending` cells are embedded by `job` (None:
+    nothing is left to do); `errors` cells could not be embedded and keep their error."""
+
+    ids: list[Any] = field(default_factory=list)
+    inserted: int = 0
+    replaced: int = 0
+    skipped: int = 0
+    pending: int = 0
+    errors: int = 0
+    job: str | None = None
+
+    def add(self, other: InsertResult) -> None:
+        """Adds another batch's counts and ids."""
+        self.ids.extend(other.ids)
+        self.inserted += other.inserted
+        self.replaced += other.replaced
+        self.skipped += other.skipped
+        self.pending += other.pending
+        self.errors += other.errors
+        self.job = other.job or self.job

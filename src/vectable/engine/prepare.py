@@ -7,21 +7,20 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any
 
 from blake3 import blake3
 
 from vectable.core.cell import GIVEN
 from vectable.core.key import KeyBytes, decode_key, encode_key
 from vectable.core.recipe import content_key, render
-from vectable.core.rows import Guard, Put, Row
+from vectable.core.rows import Guard, OnConflict, Put, Row
 from vectable.core.schema import Column, ColumnType, Table
 from vectable.core.values import check_default, value_check
 from vectable.core.vectors import check_vector, to_bytes
 from vectable.engine.definitions import RESERVED
 from vectable.errors import InvalidInput, InvalidRow, KeyExists, TooLarge, VectableError, did_you_mean
 
-OnConflict = Literal["error", "replace", "skip"]
 _ABSENT = object()
 KeyOut = Any
 """A key as users see it: its one part, or a list of parts."""

@@ -8,7 +8,6 @@ import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,12 +15,20 @@ from vectable.core.context import Context
 from vectable.core.evaluate import matches
 from vectable.core.key import KeyBytes
 from vectable.core.predicate import TRUE, Predicate, and_, bind, columns_of, parse_filter
-from vectable.core.rows import Delete, Guard, Outcome, Put, RecordBatch, WriteBatch
+from vectable.core.rows import (
+    Delete,
+    Guard,
+    InsertResult,
+    OnConflict,
+    Outcome,
+    Put,
+    RecordBatch,
+    WriteBatch,
+)
 from vectable.core.schema import Table
 from vectable.engine.catalog import Catalog
 from vectable.engine.embed import Embedder
 from vectable.engine.prepare import (
-    OnConflict,
     check_assignable,
     checked_rows,
     ids_for,
@@ -46,37 +53,12 @@ from vectable.errors import (
 )
 from vectable.interfaces import Backend, Progress
 
-__all__ = ["InsertResult", "OnConflict", "Writer"]
 _GUARDS: dict[OnConflict, Guard] = {"error": "absent", "replace": "any", "skip": "skip"}
 T = TypeVar("T")
 _PAGE = 1_000
 _ATTEMPTS = 100
 _IN_THREAD = 500
 """Rows from which checking them is worth a thread, so that the event loop stays free."""
-
-
-@dataclass(slots=True)
-class InsertResult:
-    """What an insert did. `ids` in the order of the rows given. `pending` cells are embedded by `job` (None:
-    nothing is left to do); `errors` cells could not be embedded and keep their error."""
-
-    ids: list[Any] = field(default_factory=list)
-    inserted: int = 0
-    replaced: int = 0
-    skipped: int = 0
-    pending: int = 0
-    errors: int = 0
-    job: str | None = None
-
-    def add(self, other: InsertResult) -> None:
-        """Adds another batch's counts and ids."""
-        self.ids.extend(other.ids)
-        self.inserted += other.inserted
-        self.replaced += other.replaced
-        self.skipped += other.skipped
-        self.pending += other.pending
-        self.errors += other.errors
-        self.job = other.job or self.job
 
 
 class Writer:

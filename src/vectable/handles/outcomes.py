@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from vectable.core.plan import Plan
-from vectable.engine.jobs import Job
-from vectable.engine.write import InsertResult as EngineInsertResult
+from vectable.core.rows import InsertResult as EngineInsertResult
+
+if TYPE_CHECKING:
+    from vectable.engine.jobs import Job
 
 
 @dataclass(slots=True, repr=False)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vectable.core.predicate import MAX_IN_VALUES, Field
 from vectable.core.query import Query
+from vectable.core.rows import OnConflict
 from vectable.core.schema import Column, Table
-from vectable.engine.write import OnConflict
 from vectable.errors import IndexNotFound, NotFound, UnknownColumn
 from vectable.handles.chain import Chain, condition_of, named
 from vectable.handles.columns import Columns

@@ -13,7 +13,7 @@ from vectable.handles.progress import progress
 from vectable.ingest import Format, read_batches
 
 if TYPE_CHECKING:
-    from vectable.engine.write import InsertResult, OnConflict
+    from vectable.core.rows import InsertResult, OnConflict
     from vectable.handles import AsyncDatabase, AsyncTable
 
 Batch = list[dict[str, Any]]

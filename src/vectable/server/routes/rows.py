@@ -44,7 +44,7 @@ from vectable.server.spec import Format, TableName, examples, responses
 from vectable.server.uploads import row_batches
 
 if TYPE_CHECKING:
-    from vectable.engine.write import InsertResult
+    from vectable.core.rows import InsertResult
 
 router = APIRouter(prefix="/api/v1/tables/{table}/rows", tags=["rows"], route_class=Route)
 _DRAIN = 16 << 20
