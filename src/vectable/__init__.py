@@ -22,21 +22,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vectable import errors
-    from vectable.blocking import Database, Table, TableQuery, connect
+    from vectable.blocking import Database, Embedder, Table, TableQuery, connect
     from vectable.config import Settings
     from vectable.core.predicate import Field
     from vectable.core.query import Query
+    from vectable.core.similarity import similarity
     from vectable.database import restore
     from vectable.errors import VectableError
-    from vectable.handles import AsyncDatabase, AsyncTable, AsyncTableQuery, Result, Row, connect_async
+    from vectable.handles import (
+        AsyncDatabase,
+        AsyncEmbedder,
+        AsyncTable,
+        AsyncTableQuery,
+        Result,
+        Row,
+        connect_async,
+    )
 
     __version__: str
 
 __all__ = [
     "AsyncDatabase",
+    "AsyncEmbedder",
     "AsyncTable",
     "AsyncTableQuery",
     "Database",
+    "Embedder",
     "Field",
     "Query",
     "Result",
@@ -50,13 +61,16 @@ __all__ = [
     "connect_async",
     "errors",
     "restore",
+    "similarity",
 ]
 
 _HOMES = {
     "AsyncDatabase": "handles",
+    "AsyncEmbedder": "handles",
     "AsyncTable": "handles",
     "AsyncTableQuery": "handles",
     "Database": "blocking",
+    "Embedder": "blocking",
     "Field": "core.predicate",
     "Query": "core.query",
     "Result": "handles",
@@ -68,6 +82,7 @@ _HOMES = {
     "connect": "blocking",
     "connect_async": "handles",
     "restore": "database",
+    "similarity": "core.similarity",
 }
 
 

@@ -10,10 +10,15 @@ from typing import Any, get_type_hints
 import pytest
 
 import vectable
-from vectable.blocking import Database, Table, TableQuery, connect
-from vectable.handles import AsyncDatabase, AsyncTable, AsyncTableQuery, connect_async
+from vectable.blocking import Database, Embedder, Table, TableQuery, connect
+from vectable.handles import AsyncDatabase, AsyncEmbedder, AsyncTable, AsyncTableQuery, connect_async
 
-PAIRS = [(AsyncDatabase, Database), (AsyncTable, Table), (AsyncTableQuery, TableQuery)]
+PAIRS = [
+    (AsyncDatabase, Database),
+    (AsyncTable, Table),
+    (AsyncTableQuery, TableQuery),
+    (AsyncEmbedder, Embedder),
+]
 ONLY_ASYNC = {AsyncDatabase: {"engine"}}
 """`engine` is what the async handles are over; it must not be used from other threads."""
 

@@ -89,3 +89,26 @@ class MemoryVectorCache:
             total -= len(self._vectors.pop(oldest))
             dropped += 1
         return dropped
+
+
+class NoVectorCache:
+    """Keeps nothing, for whoever holds its vectors in memory alone."""
+
+    async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Never any."""
+        return {}
+
+    async def put_many(self, items: Mapping[bytes, bytes], model: str) -> None:
+        """Forgets them."""
+
+    async def clear(self) -> int:
+        """Always 0."""
+        return 0
+
+    async def size(self) -> tuple[int, int]:
+        """Always (0, 0)."""
+        return 0, 0
+
+    async def prune(self, max_bytes: int) -> int:
+        """Always 0."""
+        return 0
