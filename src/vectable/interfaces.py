@@ -186,6 +186,9 @@ class VectorCache(Protocol):
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]: ...
     async def put_many(self, items: Mapping[bytes, bytes], model: str) -> None: ...
+    async def scan(self, after: bytes = b"", limit: int = 1_000) -> Sequence[tuple[bytes, bytes, str]]:
+        """(key, vector, model) of the next entries behind the key `after`, by key; at most `limit`."""
+
     async def clear(self) -> int:
         """How many entries were removed."""
 

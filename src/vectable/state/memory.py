@@ -59,6 +59,7 @@ class MemoryVectorCache:
 
     def __init__(self) -> None:
         self._vectors: dict[bytes, bytes] = {}
+        self._models: dict[bytes, str] = {}
 
     async def get_many(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The vectors that are cached among `keys`."""
@@ -69,11 +70,18 @@ class MemoryVectorCache:
         for key, vector in items.items():
             self._vectors.pop(key, None)
             self._vectors[key] = bytes(vector)
+            self._models[key] = model
+
+    async def scan(self, after: bytes = b"", limit: int = 1_000) -> Sequence[tuple[bytes, bytes, str]]:
+        """(key, vector, model) of the next entries behind the key `after`, by key; at most `limit`."""
+        behind = sorted(key for key in self._vectors if key > after)
+        return [(key, self._vectors[key], self._models[key]) for key in behind[:limit]]
 
     async def clear(self) -> int:
         """How many entries were removed."""
         removed = len(self._vectors)
         self._vectors.clear()
+        self._models.clear()
         return removed
 
     async def size(self) -> tuple[int, int]:
@@ -87,6 +95,7 @@ class MemoryVectorCache:
         while total > max_bytes:
             oldest = next(iter(self._vectors))
             total -= len(self._vectors.pop(oldest))
+            del self._models[oldest]
             dropped += 1
         return dropped
 
@@ -100,6 +109,10 @@ class NoVectorCache:
 
     async def put_many(self, items: Mapping[bytes, bytes], model: str) -> None:
         """Forgets them."""
+
+    async def scan(self, after: bytes = b"", limit: int = 1_000) -> Sequence[tuple[bytes, bytes, str]]:
+        """Never any."""
+        return []
 
     async def clear(self) -> int:
         """Always 0."""

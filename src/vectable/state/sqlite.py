@@ -146,6 +146,13 @@ class SqliteVectorCache:
 
         await self._driver.write(run)
 
+    async def scan(self, after: bytes = b"", limit: int = 1_000) -> Sequence[tuple[bytes, bytes, str]]:
+        """(key, vector, model) of the next entries behind the key `after`, by key; at most `limit`."""
+        with self._driver.reading() as connection:
+            return connection.execute(
+                "SELECT key, vector, model FROM cache WHERE key > ? ORDER BY key LIMIT ?", (after, limit)
+            ).fetchall()
+
     async def clear(self) -> int:
         """Drops everything; how many entries there were."""
 

@@ -142,6 +142,17 @@ class CacheSuite:
         await cache.put_many(items, "model@1")
         assert await cache.get_many(list(items)) == items
 
+    async def test_scanning_walks_every_entry_once(self, cache: VectorCache) -> None:
+        items = {i.to_bytes(32, "big"): i.to_bytes(4, "big") for i in range(1, 26)}
+        await cache.put_many({k: v for k, v in items.items() if v[-1] % 2}, "odd@1")
+        await cache.put_many({k: v for k, v in items.items() if not v[-1] % 2}, "even@1")
+        found: list[tuple[bytes, bytes, str]] = []
+        while page := await cache.scan(found[-1][0] if found else b"", limit=10):
+            assert len(page) <= 10
+            found += [(bytes(key), bytes(vector), model) for key, vector, model in page]
+        assert found == [(k, v, "odd@1" if v[-1] % 2 else "even@1") for k, v in sorted(items.items())]
+        assert not list(await cache.scan(b"\xff" * 33))
+
     async def test_clearing_removes_everything_and_counts(self, cache: VectorCache) -> None:
         await cache.put_many({bytes([i]) * 32: b"1234" for i in range(3)}, "model@1")
         assert await cache.clear() == 3
