@@ -259,4 +259,4 @@ def test_the_text_holds_no_value_of_the_caller() -> None:
     for text in TEXTS:
         if len(text) > 3:
             assert text not in compiled(t("title") == text).text.replace('"title"', "")
-    assert SQLITE.placeholder == "?"
+    assert SQLITE.placeholder(7) == "?"
