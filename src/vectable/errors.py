@@ -186,6 +186,37 @@ class ModelUnavailable(ProviderError):
     retryable = False
 
 
+class EndpointError(ProviderError):
+    """A remote embedding endpoint gave no usable answer; nothing of it was kept."""
+
+    code = "endpoint-error"
+
+
+class EndpointUnavailable(EndpointError):
+    """A remote endpoint cannot be reached, is too busy, or is left alone after repeated failures."""
+
+    code = "endpoint-unavailable"
+
+
+class EndpointTimeout(EndpointError):
+    """A remote endpoint did not answer in time."""
+
+    code = "endpoint-timeout"
+
+
+class EndpointRefused(EndpointError):
+    """A remote endpoint refuses for a reason that repeating does not change: a wrong key, an unknown model."""
+
+    code = "endpoint-refused"
+    retryable = False
+
+
+class SpendCapReached(EndpointError):
+    """What the day's spend cap leaves does not pay for the request: nothing was sent."""
+
+    code = "spend-cap-reached"
+
+
 class BackendError(VectableError):
     """The database failed."""
 
