@@ -170,6 +170,34 @@ class Index(Frozen):
     version: str | None = None
 
 
+class ForeignColumn(Frozen):
+    """A column of a table that others own. `number` is the engine's own, and stays when they rename it."""
+
+    name: str
+    number: int
+    type: str
+    """The engine's name of its type, as it was when the table was attached."""
+
+
+class Foreign(Frozen):
+    """The table that others own, whose rows an attached table shows. Nothing of it is ever changed."""
+
+    place: str
+    """The engine's namespace it is in."""
+    name: str
+    number: int
+    """The engine's own, which stays when they rename it."""
+    columns: dict[str, ForeignColumn]
+    """By the id of our column."""
+    partitioned: bool = False
+    watch: Literal["trigger", "poll"]
+    """How changes are noticed: told within the transaction that makes them, or looked for."""
+    updated_at: str | None = None
+    """The id of a column that grows with every change of its row, where there is one."""
+    view: str
+    """The name of the view that shows their keys with our vectors."""
+
+
 class Table(Frozen):
     """One table's definition. `generation` grows with every change of it; `key` holds column ids."""
 
@@ -182,6 +210,8 @@ class Table(Frozen):
     generation: int = 1
     created_at: str = ""
     """RFC 3339, UTC."""
+    foreign: Foreign | None = None
+    """Set where others own the rows."""
 
     @property
     def full_name(self) -> str:
