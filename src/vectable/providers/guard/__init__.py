@@ -1,0 +1,1 @@
+"""Guards around remote endpoints: rate limits, concurrency, retries, circuit breaker, spend cap."""
