@@ -131,6 +131,12 @@ TABLE_OF_TEXTS: list[tuple[Predicate, str, tuple[Any, ...], Predicate | None]] =
     (t("title").like("a_c"), '"title" LIKE $1::text', ("a_c",), None),
     (t("title").ilike("aK_%."), '"title" ~ $1::text', ("^[aA][kK\u212a]..*\\.$",), None),
     (t("title").ilike("é%"), '"title" ~ $1::text', ("^..*$",), t("title").ilike("é%")),
+    (
+        t("title").between("a", "b"),
+        '"title" BETWEEN ($1::text COLLATE "C") AND ($2::text COLLATE "C")',
+        ("a", "b"),
+        None,
+    ),
     (t("stars") < 5.5, '"stars" <= $1::bigint', (5,), None),
     (t("stars").between(1, 2), '"stars" BETWEEN $1::bigint AND $2::bigint', (1, 2), None),
     (t("score") >= 7, '"score" >= $1::double precision', (7.0,), None),

@@ -160,6 +160,8 @@ class _Compiler:
         if operator == "between":
             low, high = map(self._dialect.literal, clause.value)
             mark = self._mark(type_, ordered=True)
+            if type_ is ColumnType.STRING and self._dialect.by_code_point:
+                mark = f"({mark})"  # BETWEEN takes a collation only so
             return Part(f"{column} BETWEEN {mark} AND {mark}", (low, high))
         if operator == "starts_with":
             return self._prefix(column, clause.value)
