@@ -44,10 +44,12 @@ serve: $(RUNTIME) ## Serve ./vectable-data over HTTP on this machine, port 3000
 docs: $(DEV) ## Check that the documentation is true: snippets, links, commands and routes
 	@$(BIN)/python -m pytest tests/docs $(ARGS)
 
-openapi: $(DEV) ## Write docs/openapi.json from the server
+openapi: $(DEV) ## Write docs/openapi.json and docs/errors.md from the server
 	@$(BIN)/python -m vectable.server.openapi > docs/.openapi.json.new
 	@mv docs/.openapi.json.new docs/openapi.json
-	@echo "Wrote docs/openapi.json"
+	@$(BIN)/python -m vectable.server.problems > docs/.errors.md.new
+	@mv docs/.errors.md.new docs/errors.md
+	@echo "Wrote docs/openapi.json and docs/errors.md"
 
 clean: ## Remove what make and the tools created (never a database)
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis

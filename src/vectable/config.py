@@ -56,6 +56,8 @@ class Settings:
     model_paths: bool = True
     """Whether a model may be named by a local path. The server turns this off: names come from others."""
     fake_embeddings: bool = False
+    preload: bool = True
+    """Whether a server loads the default text model as it starts, where its weights are on this machine."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Self:

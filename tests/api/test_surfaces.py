@@ -93,7 +93,8 @@ import sys
 import vectable
 print(*sorted(m for m in ("numpy", "pydantic", "asyncio", "vectable.errors") if m in sys.modules))
 from vectable import connect, connect_async
-heavy = "faiss pyarrow onnxruntime tokenizers sqlglot fastapi pandas polars rich onnx".split()
+heavy = "vectable.engine vectable.backends".split()
+heavy += "faiss pyarrow onnxruntime tokenizers sqlglot fastapi pandas polars rich onnx".split()
 print(*sorted(m for m in heavy if m in sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

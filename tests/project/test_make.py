@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,22 @@ def test_every_target_is_listed_as_phony() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     declared = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
     assert declared and set(declared[1].split()) == TARGETS | {"help"}
+
+
+def test_openapi_writes_both_documents_made_from_the_server(tmp_path: Path) -> None:
+    folder = copy_of_the_build(tmp_path)
+    (folder / "docs").mkdir()
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    python = folder / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    for stamp in (".created", ".installed-dev"):
+        (folder / ".venv" / stamp).touch()
+    run = make("openapi", cwd=folder)
+    assert run.returncode == 0, run.stderr
+    for name in ("openapi.json", "errors.md"):
+        assert (folder / "docs" / name).stat().st_size > 1_000
+        assert f"docs/{name}" in run.stdout
 
 
 def copy_of_the_build(folder: Path) -> Path:

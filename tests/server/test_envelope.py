@@ -76,6 +76,42 @@ def test_problems_of_http_itself(api: httpx.Client) -> None:
     check_problem(compressed, 422, "unsupported")
 
 
+def test_head_tells_what_get_would_without_its_body(api: httpx.Client) -> None:
+    api.post("/api/v1/tables", json={"name": "t", "columns": {}})
+    api.post("/api/v1/tables/t/rows", json={"rows": [{"id": "a"}]})
+    for path in (
+        "/api/v1/tables",
+        "/api/v1/tables/t/rows/a",
+        "/api/v1/tables/t/rows/b",
+        "/",
+        "/openapi.json",
+    ):
+        got, head = api.get(path), api.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        for name in ("content-type", "content-length", "content-security-policy"):
+            assert head.headers[name] == got.headers[name]
+    assert api.head("/health", headers={"X-Request-Id": "mine"}).headers["x-request-id"] == "mine"
+    refused = api.head("/api/v1/tables/t/query")
+    assert (refused.status_code, refused.headers["allow"], refused.content) == (405, "POST", b"")
+    assert api.put("/api/v1/tables").headers["allow"] == "GET, HEAD, POST"
+
+
+def test_head_of_a_stream_does_not_wait_for_its_end(live: Live, api: httpx.Client) -> None:
+    api.post("/api/v1/tables", json={"name": "t", "columns": {"title": "string"}})
+    api.post("/api/v1/tables/t/rows", json={"rows": [{"title": str(i)} for i in range(200)]})
+    held = live.on_loop(live.database.leases.acquire("job/waits"))
+    record = {"id": "waits", "kind": "embed", "table": "t", "status": "running", "created_at": "2026-01-01"}
+    stored = json.dumps({"job": record}).encode()
+    live.on_loop(live.database.state.commit(puts={"job/waits": stored}))
+    try:
+        head = api.head("/api/v1/jobs/waits/events")
+        assert head.headers["content-type"].startswith("text/event-stream")
+        assert api.head("/health").status_code == 200, "the connection serves on"
+    finally:
+        live.on_loop(live.database.leases.release(held))
+        live.on_loop(live.database.state.commit(deletes=["job/waits"]))
+
+
 def test_names_that_point_here_are_not_answered_to(api: httpx.Client) -> None:
     for good in ("localhost", "127.0.0.1:3000", "LOCALHOST:1", "[::1]:80"):
         assert api.get("/health", headers={"Host": good}).status_code == 200

@@ -32,6 +32,7 @@ get /api/v1/tables/{table}
 patch /api/v1/tables/{table}
 delete /api/v1/tables/{table}
 post /api/v1/tables/{table}/rows
+get /api/v1/tables/{table}/rows
 get /api/v1/tables/{table}/rows/{id}
 patch /api/v1/tables/{table}/rows
 delete /api/v1/tables/{table}/rows

@@ -59,7 +59,7 @@ def test_statuses_by_family() -> None:
 
 def test_the_document_is_fresh() -> None:
     written = DOCUMENT.read_text(encoding="utf-8")
-    assert written == problems.error_table(), "run: python -m vectable.server.problems > docs/errors.md"
+    assert written == problems.error_table(), "run: make openapi"
 
 
 def test_a_problem_has_every_field() -> None:

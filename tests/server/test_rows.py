@@ -116,6 +116,21 @@ def test_any_text_can_be_an_id(t: httpx.Client, key: str) -> None:
     check_problem(t.get(f"{ROWS}/{escaped}x"), 404, "row-not-found")
 
 
+def test_keys_no_path_can_carry_are_asked_for_as_a_parameter(t: httpx.Client) -> None:
+    keys = [".", "..", "a/b,c", "", "plain"]
+    assert t.post(ROWS, json={"rows": [{"id": k, "title": k} for k in keys]}).status_code == 201
+    for key in keys:
+        answer = t.get(ROWS, params={"id": key, "select": "title"})
+        assert answer.json() == {"title": key}
+    check_problem(t.get(ROWS, params={"id": "..."}), 404, "row-not-found")
+    check_problem(t.get(ROWS), 400, "invalid-input")
+    check_problem(t.get(ROWS, params={"id": ["a", "b"]}), 400, "invalid-input")
+    t.post("/api/v1/tables", json={"name": "k", "columns": {"a": "string", "b": "int"}, "key": ["a", "b"]})
+    t.post("/api/v1/tables/k/rows", json={"rows": [{"a": "..", "b": 1}]})
+    assert t.get("/api/v1/tables/k/rows", params={"id": ["..", "1"]}).json() == {"a": "..", "b": 1}
+    check_problem(t.get("/api/v1/tables/k/rows", params={"id": ".."}), 400, "invalid-input")
+
+
 def test_keys_of_several_columns(api: httpx.Client) -> None:
     columns = {"site": "string", "n": "int", "at": "timestamp"}
     api.post("/api/v1/tables", json={"name": "t", "columns": columns, "key": ["site", "n", "at"]})

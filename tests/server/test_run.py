@@ -7,6 +7,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -126,3 +129,84 @@ def test_the_command_line_serves(tmp_path: Path) -> None:
     assert refused.returncode != 0
     assert "--insecure" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+LOADING = """
+import sys, time, os
+from vectable import providers
+real, gate = providers.load, sys.argv[2]
+
+def load(*arguments, **named):
+    print("loading", file=sys.stderr, flush=True)
+    while not os.path.exists(gate):
+        time.sleep(0.02)
+    if os.path.exists(gate + ".broken"):
+        raise RuntimeError("a defect")
+    return real(*arguments, **named)
+
+providers.load = load
+"""
+
+
+@contextmanager
+def served(directory: Path, prelude: str = "", *arguments: str, **variables: str) -> Iterator[str]:
+    """The URL of a server process that has not been asked anything."""
+    environment = {**os.environ, "VECTABLE_FAKE_EMBEDDINGS": "1", **variables}
+    process = subprocess.Popen(
+        [sys.executable, "-c", prelude + SERVE, str(directory), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def loaded(url: str) -> list[str]:
+    models = httpx.get(f"{url}/api/v1/embeddings/models").json()["models"]
+    return [m["id"] for m in models if m["loaded"]]
+
+
+def test_the_default_model_is_loaded_before_anybody_asks(tmp_path: Path) -> None:
+    gate = tmp_path / "open"
+    with served(tmp_path / "db", LOADING, str(gate)) as url:
+        assert httpx.get(f"{url}/health", timeout=20).json()["status"] == "healthy", "while it loads"
+        assert loaded(url) == []
+        gate.touch()
+        for _ in range(500):
+            if loaded(url):
+                break
+            time.sleep(0.05)
+        assert "all-MiniLM-L6-v2" in loaded(url)[0]
+
+
+def test_a_model_that_cannot_be_loaded_ahead_leaves_the_server_at_work(tmp_path: Path) -> None:
+    (tmp_path / "open").touch()
+    (tmp_path / "open.broken").touch()
+    with served(tmp_path / "db", LOADING, str(tmp_path / "open")) as url:
+        assert httpx.get(f"{url}/health").status_code == 200
+    with served(tmp_path / "db", VECTABLE_TEXT_MODEL="no-such-model", VECTABLE_FAKE_EMBEDDINGS="0") as url:
+        assert httpx.get(f"{url}/health").status_code == 200
+
+
+def test_what_would_have_to_be_fetched_is_not_loaded_ahead(tmp_path: Path) -> None:
+    nothing = {"VECTABLE_FAKE_EMBEDDINGS": "0", "VECTABLE_TEXT_MODEL": "BAAI/bge-large-en-v1.5"}
+    shown = "import sys; sys.stderr = open(sys.argv[3], 'w', buffering=1)\n"
+    log = tmp_path / "log"
+    with served(tmp_path / "db", shown + LOADING, str(tmp_path / "never"), str(log), **nothing) as url:
+        assert loaded(url) == []
+    assert "loading" not in log.read_text()
+
+
+def test_loading_ahead_can_be_declined(tmp_path: Path) -> None:
+    shown = "import sys; sys.stderr = open(sys.argv[3], 'w', buffering=1)\n"
+    arguments = (str(tmp_path / "never"), str(tmp_path / "log"))
+    with served(tmp_path / "db", shown + LOADING, *arguments, VECTABLE_PRELOAD="0") as url:
+        assert loaded(url) == []
+    assert "loading" not in (tmp_path / "log").read_text()

@@ -36,6 +36,11 @@ Every setting can be given as VECTABLE_NAME in the environment, too: VECTABLE_PO
 @click.option(
     "--text-model", metavar="MODEL", help="The model where none is named.  [default: all-MiniLM-L6-v2]"
 )
+@click.option(
+    "--preload/--no-preload",
+    default=None,
+    help="Load that model at the start, in the background, where it is on this machine.  [default: preload]",
+)
 @click.option("--cache-max-size", type=click.IntRange(0), help="Vectors cached in memory.  [default: 10000]")
 @click.option("--cache-ttl-ms", type=click.IntRange(0), help="How long they stay.  [default: one hour]")
 @click.option(

@@ -148,7 +148,8 @@ def _url_part(part: KeyPart) -> str:
 
 def key_to_url(key: Key) -> str:
     """One URL path segment: parts percent-encoded, joined by commas. The table's key types say how to read
-    it."""
+    it. The keys `.` and `..` are not changed by that, and no path can carry them: clients and proxies take
+    them, percent-encoded too, for steps between folders. They are asked for by a parameter, `…/rows?id=.`"""
     return ",".join(quote(_url_part(p), safe="") for p in key)
 
 

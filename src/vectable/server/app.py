@@ -81,14 +81,15 @@ async def _invalid(request: Request, error: Exception) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    request_id = passage_of(request).request_id
+    passage = passage_of(request)
+    request_id = passage.request_id
     path = request.scope["path"][:200]
     headers = dict(error.headers or {})
     if error.status_code == 404:
         detail, hint = f"there is nothing at {path!r}", "see / for what there is"
     elif error.status_code == 405:
         headers["Allow"] = _allowed(request)
-        detail, hint = f"{request.method} is not offered at {path!r}", f"offered: {headers['Allow']}"
+        detail, hint = f"{passage.method} is not offered at {path!r}", f"offered: {headers['Allow']}"
     else:
         detail, hint = str(error.detail), None
     return http_response(error.status_code, detail, request_id, headers, hint)
@@ -100,4 +101,6 @@ def _allowed(request: Request) -> str:
     for route in request.app.router.routes:
         if isinstance(route, Route) and route.path_regex.match(request.scope["path"]):
             methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")
     return ", ".join(sorted(methods))

@@ -43,6 +43,7 @@ class Passage:
     """What the gate knows of a request. `deadline` is in seconds of `time.monotonic()`."""
 
     request_id: str
+    method: str
     deadline: float
     release: Callable[[], None]
     """The request needs no room any more: it only listens."""
@@ -67,7 +68,11 @@ class Gate:
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode("ascii") if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         room = _Room(self)
-        passage = Passage(request_id, time.monotonic() + self._timeout_s, room.give_back)
+        method = scope["method"]
+        passage = Passage(request_id, method, time.monotonic() + self._timeout_s, room.give_back)
+        if method == "HEAD":
+            # Whatever GET answers, less its body. The caller's scope stays: the server goes by its method.
+            scope, send = {**scope, "method": "GET"}, _head_only(send)
         scope[STATE] = passage
 
         async def answer(message: Message) -> None:
@@ -81,7 +86,7 @@ class Gate:
             await send(message)
 
         try:
-            self._check_source(scope["method"], headers)
+            self._check_source(method, headers)
             if not scope["path"].startswith("/health"):
                 room.take(self._limits.max_in_flight)
             await self._app(scope, receive, answer)
@@ -140,6 +145,20 @@ class _Room:
         if self._taken:
             self._taken = False
             self._gate.in_flight -= 1
+
+
+def _head_only(send: Send) -> Send:
+    """Sends a response without its body. One that goes on is ended at its beginning."""
+
+    async def send_head(message: Message) -> None:
+        if message["type"] != "http.response.body":
+            await send(message)
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if message.get("more_body"):
+            raise ClientDisconnect
+
+    return send_head
 
 
 def _stopping() -> Overloaded:

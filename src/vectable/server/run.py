@@ -15,7 +15,7 @@ import uvicorn
 
 from vectable.config import Settings
 from vectable.database import Database
-from vectable.errors import AccessDenied, Conflict, InvalidInput
+from vectable.errors import AccessDenied, Conflict, InvalidInput, VectableError
 from vectable.server.app import create_app
 from vectable.server.gate import is_loopback
 from vectable.server.limits import Limits
@@ -107,12 +107,27 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Ready | Non
         server = _Server(config)
         if ready is not None:
             ready(url_of(listener))
-        tending = asyncio.create_task(database.tend(), name="tend")
+        beside = [asyncio.create_task(database.tend(), name="tend")]
+        if settings.preload:
+            beside.append(asyncio.create_task(_load_default_model(database), name="load the default model"))
         try:
             await server.serve(sockets=[listener])
         finally:
-            tending.cancel()
-            await asyncio.wait([tending])
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
+
+
+async def _load_default_model(database: Database) -> None:
+    """So that the first search by text does not pay for it. Loads only what is on this machine: a download
+    nobody asked for is not begun. Never fails the server."""
+    try:
+        if (await database.embedder.card(None)).cached:
+            await database.embedder.preload(None)
+    except VectableError as error:
+        log.warning("the default model could not be loaded ahead of its first use: %s", error)
+    except Exception:
+        log.exception("loading the default model ahead of its first use has failed")
 
 
 def url_of(listener: socket.socket) -> str:

@@ -173,44 +173,70 @@ def _insert_stream(
     return work
 
 
+_ROW: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The row.",
+        "content": {
+            "application/json": {
+                "schema": {"type": "object", "title": "Row", "additionalProperties": True},
+                "example": {"id": "a", "title": "Debounce", "stars": 7},
+            }
+        },
+    }
+}
+Selected = Annotated[
+    list[str] | None,
+    Query(description='Columns; "*" is every column that is not a vector. May be repeated.'),
+]
+
+
 @router.get(
-    "/{id:path}",
-    summary="Get a row",
-    responses=responses(None, refuses=(404,))
-    | {
-        200: {
-            "description": "The row.",
-            "content": {
-                "application/json": {
-                    "schema": {"type": "object", "title": "Row", "additionalProperties": True},
-                    "example": {"id": "a", "title": "Debounce", "stars": 7},
-                }
-            },
-        }
-    },
+    "", summary="Get a row whose key no path can carry", responses=responses(None, refuses=(404,)) | _ROW
 )
+async def get_row_by_parameter(
+    request: Request,
+    table: TableName,
+    id: Annotated[
+        list[str],
+        Query(
+            description="The key; repeated for the parts of a key of several columns.",
+            min_length=1,
+            examples=[["."]],
+        ),
+    ],
+    select: Selected = None,
+    encoding_format: Format = "float",
+) -> Response:
+    """One row by its key, as `…/rows/{id}` gives it. For the keys `.` and `..`: in a path clients and proxies
+    take them, percent-encoded too, for steps between folders."""
+    return await _row(request, table, id, select, encoding_format)
+
+
+@router.get("/{id:path}", summary="Get a row", responses=responses(None, refuses=(404,)) | _ROW)
 async def get_row(
     request: Request,
     table: TableName,
     id: Annotated[
         str,
         Path(
-            description="The key, percent-encoded; the parts of a key of several columns joined by commas.",
+            description="The key, percent-encoded; the parts of a key of several columns joined by commas. "
+            "The keys `.` and `..` are asked for as `…/rows?id=.`",
             examples=["a"],
         ),
     ],
-    select: Annotated[
-        list[str] | None,
-        Query(description='Columns; "*" is every column that is not a vector. May be repeated.'),
-    ] = None,
+    select: Selected = None,
     encoding_format: Format = "float",
 ) -> Response:
     """One row by its key."""
-    database = database_of(request)
-    context = context_of(request)
-    key = await _key(request, database.catalog.get, context, table)
+    key = await _key(request, database_of(request).catalog.get, context_of(request), table)
+    return await _row(request, table, key, select, encoding_format)
+
+
+async def _row(
+    request: Request, table: str, key: list[str], select: list[str] | None, encoding_format: Format
+) -> Response:
     columns = tuple(name for text in select for name in text.split(",")) if select else None
-    row = await database.reader.get_row(context, table, key, columns)
+    row = await database_of(request).reader.get_row(context_of(request), table, key, columns)
     return answer(row, vectors=encoding_format)
 
 
