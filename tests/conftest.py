@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+if TYPE_CHECKING:
+    from vectable.testing.postgres_server import PostgresDatabases
+
 _SETTINGS_OF_OURS = ("VECTABLE_",)
+_TEST_SERVER = "VECTABLE_TEST_POSTGRES_URL"
 _ALIASES = ("APP_USE_FAKE_EMBEDDINGS",)
 
 # Both profiles leave slow machines alone: a deadline or a health check that fires under load proves nothing.
@@ -20,5 +26,22 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 def pytest_configure(config: pytest.Config) -> None:
     """Forget settings of the person who runs the tests, before any module reads them at import."""
     for name in list(os.environ):
-        if name.startswith(_SETTINGS_OF_OURS) or name in _ALIASES:
+        if (name.startswith(_SETTINGS_OF_OURS) and name != _TEST_SERVER) or name in _ALIASES:
             del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def postgres_databases() -> Iterator[PostgresDatabases]:
+    """Fresh databases on a real PostgreSQL with pgvector, started when the first test asks."""
+    from vectable.testing.postgres_server import test_databases
+
+    with test_databases() as databases:
+        yield databases
+
+
+@pytest.fixture
+def postgres_url(postgres_databases: PostgresDatabases) -> Iterator[str]:
+    """The address of an empty database with pgvector, on a real server; gone after the test."""
+    name = postgres_databases.create()
+    yield postgres_databases.url_of(name)
+    postgres_databases.drop(name)

@@ -230,6 +230,13 @@ class BackendBusy(BackendError):
     retryable = True
 
 
+class BackendUnavailable(BackendError):
+    """The database's server cannot be reached, or the connection to it was lost."""
+
+    code = "backend-unavailable"
+    retryable = True
+
+
 class BackendTimeout(BackendError):
     """The deadline passed before the backend answered."""
 

@@ -35,6 +35,7 @@ STATUS: dict[type[VectableError], int] = {
     errors.SpendCapReached: 503,
     errors.BackendError: 502,
     errors.BackendBusy: 503,
+    errors.BackendUnavailable: 503,
     errors.BackendTimeout: 504,
     errors.DatabaseNewer: 503,
     errors.DatabaseDamaged: 503,

@@ -1,0 +1,115 @@
+"""A real PostgreSQL with pgvector for tests: one server per test process, a fresh database per test.
+
+`VECTABLE_TEST_POSTGRES_URL` names a server to use instead; its role must be allowed to create databases (and
+the extension). Read when the session starts, before the suite's settings are cleaned."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+
+from vectable.drivers.postgres import Address, quote
+from vectable.drivers.postgres.server import PostgresServer
+
+VARIABLE = "VECTABLE_TEST_POSTGRES_URL"
+_TEMPLATE = "vectable_test_template"
+
+
+class PostgresDatabases:
+    """Fresh databases on one server, each with pgvector installed."""
+
+    def __init__(self, url: str) -> None:
+        self._address = Address.parse(url)
+        self._url = url
+        self._made = False
+        self._template = f"{_TEMPLATE}_{secrets.token_hex(4)}"
+
+    def url_of(self, database: str, user: str | None = None) -> str:
+        """The address of another database on the same server, in libpq's keywords; as `user`, if given."""
+        found = {**self._keywords(), "dbname": database}
+        if user is not None:
+            found["user"] = user
+        return " ".join(f"{k}='{_escaped(v)}'" for k, v in found.items())
+
+    def _keywords(self) -> dict[str, str]:
+        return {k: v for k, v in self._address.keywords.items() if k != "dbname"}
+
+    def create(self, *, extension: bool = True) -> str:
+        """The name of a new database; without `extension`, pgvector is left for others to install."""
+        name = f"vectable_test_{secrets.token_hex(6)}"
+        if extension and not self._made:
+            self._run(f"CREATE DATABASE {quote(self._template)} ENCODING 'UTF8' TEMPLATE template0")
+            self._run("CREATE EXTENSION vector", self._template)
+            self._made = True
+        template = quote(self._template) if extension else "template0"
+        self._run(f"CREATE DATABASE {quote(name)} ENCODING 'UTF8' TEMPLATE {template}")
+        return name
+
+    def drop(self, name: str) -> None:
+        """Removes a database, whoever is still connected to it."""
+        self._run(f"DROP DATABASE IF EXISTS {quote(name)} WITH (FORCE)")
+
+    def close(self) -> None:
+        """Removes what was made beside the databases handed out."""
+        if self._made:
+            self.drop(self._template)
+
+    def _run(self, statement: str, database: str | None = None) -> None:
+        async def run() -> None:
+            arguments = dict(self._address.arguments)
+            if database is not None:
+                arguments["database"] = database
+            connection = await asyncpg.connect(**arguments, timeout=30)
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        with asyncio.Runner() as runner:
+            runner.run(run())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")
+
+
+@contextmanager
+def test_databases() -> Iterator[PostgresDatabases]:
+    """Databases on the server the environment names, else on one started for the purpose."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        databases = PostgresDatabases(named)
+        yield databases
+        databases.close()
+        return
+    with temporary_server() as server:
+        yield PostgresDatabases(server.url())
+
+
+test_databases.__test__ = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def temporary_server(**settings: str) -> Iterator[PostgresServer]:
+    """A running server whose data are gone afterwards. A crash of it loses nothing committed; one of the
+    machine may."""
+    directory = Path(tempfile.mkdtemp(prefix="vectable-pg-"))
+    server = PostgresServer(
+        directory,
+        fsync=False,
+        settings={"shared_buffers": "64MB", "max_connections": "120", "synchronous_commit": "on", **settings},
+    )
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory, ignore_errors=True)
