@@ -1,0 +1,1 @@
+"""Rows and cells in PostgreSQL: how they lie there, and how reads are put into SQL."""
