@@ -1,0 +1,1 @@
+"""Tables that others own: looked at, watched and enriched, never changed."""
