@@ -40,7 +40,7 @@ STATEMENTS = (
     """CREATE FUNCTION vectable.state_commit(
         expect_keys text[], expect_revisions bigint[],
         put_keys text[], put_values bytea[], gone_keys text[],
-        OUT conflict text, OUT expected bigint, OUT found bigint
+        OUT conflict text, OUT expected bigint, OUT actual bigint
     ) LANGUAGE plpgsql AS $$
     DECLARE
         lock bigint;
@@ -52,7 +52,7 @@ STATEMENTS = (
         LOOP
             PERFORM pg_advisory_xact_lock(lock);
         END LOOP;
-        SELECT e.key, e.revision, coalesce(s.revision, 0) INTO conflict, expected, found
+        SELECT e.key, e.revision, coalesce(s.revision, 0) INTO conflict, expected, actual
         FROM unnest(expect_keys, expect_revisions) AS e (key, revision)
         LEFT JOIN vectable.state s ON s.key = e.key COLLATE "C"
         WHERE coalesce(s.revision, 0) <> e.revision LIMIT 1;
