@@ -79,7 +79,9 @@ def test_each_is_declared_once() -> None:
 
 
 def test_the_package_imports_only_what_its_users_get() -> None:
-    declared = {canonicalize_name(each.name) for each in requirements("offline-model", "pandas", "polars")}
+    declared = {
+        canonicalize_name(each.name) for each in requirements("images", "offline-model", "pandas", "polars")
+    }
     # The suites in vectable.testing are for people who have pytest and Hypothesis already.
     undeclared = {
         (package, file)

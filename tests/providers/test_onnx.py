@@ -17,7 +17,7 @@ from vectable import providers
 from vectable.errors import ModelUnavailable, ProviderError, Unsupported
 from vectable.interfaces import EmbeddingProvider
 from vectable.providers.model_config import POOLINGS
-from vectable.providers.onnx import _passes
+from vectable.providers.onnx import passes as token_passes
 from vectable.testing.provider_suite import embed
 
 Load = Callable[[Path], EmbeddingProvider]
@@ -73,10 +73,10 @@ def test_a_cut_of_long_text_changes_nothing(tiny_bert: Path, load_path: Load) ->
 
 def test_passes_are_sorted_bounded_and_complete() -> None:
     lengths = [256, 3, 100, 7, 256, 256, 256, 256, 5] + [12] * 200
-    passes = list(_passes(lengths))
+    passes = list(token_passes(lengths))
     assert sorted(row for rows in passes for row in rows) == list(range(len(lengths)))
     assert all(len(rows) * max(lengths[row] for row in rows) <= 1024 for rows in passes)
-    assert list(_passes([5000])) == [[0]]
+    assert list(token_passes([5000])) == [[0]]
 
 
 def test_a_given_executor_is_used_and_left_open(tiny_bert: Path, tmp_path: Path) -> None:

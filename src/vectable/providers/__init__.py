@@ -99,7 +99,8 @@ def load(
             hint="VECTABLE_FAKE_EMBEDDINGS=1 puts the hashing model in its place",
         )
     located = locate(name, allow_paths=allow_paths) or _download(name, allow_download, progress)
-    from vectable.providers.onnx import DEFAULT_THREADS, load_onnx
+    from vectable.providers.onnx import load_onnx
+    from vectable.providers.runtime import DEFAULT_THREADS
 
     directory = Path(cache_dir) if cache_dir is not None else default_cache_directory() / "models"
     return load_onnx(located, directory, threads=threads or DEFAULT_THREADS, executor=executor)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
-from vectable.providers.bert_graph import GRAPH_FILE, WEIGHTS_FILE
+from vectable.providers.graph import GRAPH_FILE, WEIGHTS_FILE
 
 Build = Callable[[Path], None]
 """Writes a graph into the directory given."""

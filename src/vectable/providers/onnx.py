@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import mmap
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -16,17 +15,17 @@ from numpy.typing import NDArray
 from vectable.core.vectors import Matrix
 from vectable.errors import ModelUnavailable, ProviderError, Unsupported
 from vectable.interfaces import Item, ModelIdentity, Purpose
-from vectable.providers.bert_graph import GRAPH_FILE, GRAPH_VERSION, build_bert
+from vectable.providers.bert_graph import GRAPH_VERSION, build_bert
+from vectable.providers.graph import GRAPH_FILE
 from vectable.providers.graph_cache import cached_graph
 from vectable.providers.model_config import ModelConfig, Pooling, read_model_config
+from vectable.providers.runtime import DEFAULT_THREADS, open_session, refuse_quantised
 from vectable.providers.tokenization import TokenIds, Tokenization
 from vectable.providers.weights import SAFETENSORS, Located, checked_sha256, usable_weights
 
-DEFAULT_THREADS = 2
 _PADDED_TOKENS = 1024
 """Padded tokens of one forward pass: more gains nothing on a CPU and takes memory never given back."""
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
-_QUANTISED = (b"DynamicQuantizeLinear", b"MatMulInteger")
 
 
 class OnnxTextProvider:
@@ -108,14 +107,14 @@ class OnnxTextProvider:
         if not texts:
             return out
         ids = self._tokenization.encode(texts)
-        for rows in _passes([len(i) for i in ids]):
+        for rows in passes([len(i) for i in ids]):
             if cancelled.is_set() or self._forward is None:
                 raise ProviderError(f"the call was cancelled, or the model {self.model.id} closed")
             out[rows] = self._forward([ids[row] for row in rows])
         return out
 
 
-def _passes(lengths: list[int]) -> Iterator[list[int]]:
+def passes(lengths: list[int]) -> Iterator[list[int]]:
     """Positions in groups of similar length, shortest first, each of at most _PADDED_TOKENS padded tokens."""
     group: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -215,8 +214,8 @@ def _open(
     located: Located, weights: Path, checksum: str, config: ModelConfig, cache_dir: Path, threads: int
 ) -> Any:
     if weights.name != SAFETENSORS:
-        _refuse_quantised(weights)
-        return _session(weights, threads)
+        refuse_quantised(weights)
+        return open_session(weights, threads)
     name = f"{located.directory.name if located.source == 'local path' else located.id}"
     name = f"{name}-{checksum[:32]}-{config.pooling}-v{GRAPH_VERSION}"
 
@@ -224,30 +223,4 @@ def _open(
         build_bert(weights, config.transformer, config.pooling, target)
 
     with cached_graph(cache_dir, name, build) as directory:
-        return _session(directory / GRAPH_FILE, threads)
-
-
-def _refuse_quantised(graph: Path) -> None:
-    """Dynamically quantised graphs make a text's vector depend on its batch: no cache is right then."""
-    if graph.stat().st_size == 0:
-        return  # an empty file cannot be mapped; the runtime says what is wrong with it
-    with open(graph, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if any(content.find(operator) >= 0 for operator in _QUANTISED):
-            raise Unsupported(f"{graph} is dynamically quantised", hint="use the model's fp32 export")
-
-
-def _session(graph: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # shapes differ from pass to pass
-    options.log_severity_level = 3
-    # Waiting threads that spin gain 0.6 ms of 2.8 on an idle machine; where other work wants the cores, as in
-    # a server, they double the time of a pass and burn a third more of the processor.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime raises subclasses of plain Exception
-        raise ModelUnavailable(f"{graph} cannot be loaded: {error}") from None
+        return open_session(directory / GRAPH_FILE, threads)
