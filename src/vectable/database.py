@@ -18,7 +18,7 @@ from vectable.engine.catalog import Catalog
 from vectable.engine.columns import EmbeddingColumns
 from vectable.engine.embed import Embedder
 from vectable.engine.index import Indexer
-from vectable.engine.jobs import Jobs
+from vectable.engine.jobs import Job, Jobs
 from vectable.engine.leases import Leases
 from vectable.engine.read import Reader
 from vectable.engine.refresh import Refresher
@@ -141,7 +141,6 @@ class Database:
             columns = {c.name: dict(s) for c, s in await self.columns.list(LOCAL, table.full_name)}
             tables.append({"name": table.full_name, "rows": rows, "embedding_columns": columns})
         entries, size = await self.cache.size()
-        running = [j for j in await self.jobs.list(LOCAL) if j.status in ("queued", "running")]
         return {
             "url": self.url,
             "backend": type(self.backend).__name__.removesuffix("Backend").lower(),
@@ -151,8 +150,16 @@ class Database:
             "resident_limit": self.settings.resident_bytes,
             "cache": {"memory": self.embedder.cache_stats(), "persistent": {"size": entries, "bytes": size}},
             "models_loaded": self.embedder.models.loaded_ids(),
-            "jobs": [j.model_dump() for j in running],
+            "jobs": [j.model_dump() for j in await self._unfinished_jobs()],
         }
+
+    async def _unfinished_jobs(self) -> list[Job]:
+        """The newest first. Those whose process is gone wait for another to take them up: they are queued."""
+        jobs = [record.job for record in await self.jobs.unfinished()]
+        for job in jobs:
+            if not await self.leases.held(f"job/{job.id}"):
+                job.status, job.rate, job.eta_s = "queued", None, None
+        return sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
 
 
 @lru_cache

@@ -230,3 +230,15 @@ def test_places_a_backup_cannot_be_restored_to(tmp_path: Path) -> None:
     for target in (tmp_path / "b", tmp_path / "missing" / "db"):
         with pytest.raises(InvalidInput):
             restore(tmp_path / "b", target, overwrite=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"no database at all" * 500, b"SQLite format 3\x00" + bytes(8_000)])
+def test_a_bad_file_leaves_no_directory(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad").write_bytes(content)
+    with pytest.raises((InvalidInput, DatabaseDamaged)):
+        restore(tmp_path / "bad", tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with pytest.raises((InvalidInput, DatabaseDamaged)):
+        restore(tmp_path / "bad", tmp_path / "old")
+    assert list((tmp_path / "old").iterdir()) == []

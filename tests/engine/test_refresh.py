@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.conftest import Engine
+from tests.engine.conftest import CountingProvider, Engine
 from vectable.core.context import LOCAL
 from vectable.errors import (
     AlreadyExists,
@@ -17,6 +17,7 @@ from vectable.errors import (
     UnknownColumn,
     Unsupported,
 )
+from vectable.providers.hashing import HashingProvider
 
 COLUMNS: dict[str, Any] = {"title": "string", "teaches": "string", "n": {"type": "int", "default": 0}}
 
@@ -280,3 +281,19 @@ async def test_a_text_model_refuses_images(engine: Engine) -> None:
     await engine.catalog.create(LOCAL, "t", {"picture": "image"})
     with pytest.raises(Unsupported, match="does not embed images"):
         await engine.columns.add(LOCAL, "t", "emb", source_column="picture")
+
+
+async def test_what_stays_pending_is_counted_and_not_warned_of(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Warnings reach the standard error of plain scripts, which learn of it from the result."""
+    await _table(engine)
+
+    other_model = CountingProvider(HashingProvider(32, stands_for="another/model"))
+    elsewhere = Engine(engine.storage, engine.settings, other_model)
+    with caplog.at_level("INFO", logger="vectable"):
+        result = await elsewhere.writer.insert(LOCAL, "t", [{"title": "a"}])
+    await elsewhere.close()
+    assert result.pending == 1
+    told = [r for r in caplog.records if "stay pending" in r.message]
+    assert {r.levelname for r in told} == {"INFO"}

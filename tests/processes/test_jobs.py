@@ -142,3 +142,22 @@ def test_a_request_repeated_after_the_server_was_killed_acts_once(programs: Prog
             lambda: server.get("/tables/t/columns/computed")["columns"][0]["states"],
             lambda states: states["ready"] == 20,
         )
+
+
+@pytest.mark.slow
+def test_status_tells_jobs_somebody_works_on_from_those_that_wait(programs: Programs) -> None:
+    programs.run(TABLE)
+    code = """
+t = db.table("t")
+t.insert([{"title": f"text {i}"} for i in range(600)])
+print("going", flush=True)
+sys.stdin.readline()
+"""
+    script = programs.script(code, env=SLOW)
+    status = lambda: json.loads(programs.vectable("status", "--json"))["jobs"]  # noqa: E731
+    working = until(status, lambda jobs: any(job["done"] for job in jobs))
+    assert [job["status"] for job in working] == ["running"]
+    kill(script)
+    [left] = status()
+    assert (left["status"], left["rate"], left["eta_s"]) == ("queued", None, None)
+    assert 0 < left["done"] < left["total"] == 600

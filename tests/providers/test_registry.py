@@ -161,3 +161,13 @@ def test_a_stand_in_takes_what_its_model_takes(name: str, takes: set[str]) -> No
 def test_the_known_models_are_stand_ins_where_all_are() -> None:
     assert {card.runtime for card in providers.known_models(fake=True)} == {"hashing"}
     assert "onnx" in {card.runtime for card in providers.known_models(fake=False)}
+
+
+@pytest.mark.parametrize("name", ["clip-vit-base-patch3", "clip-ViT-B-33", "nothing-like-it"])
+def test_only_models_that_run_here_are_suggested(name: str) -> None:
+    runnable = {card.id for card in providers.known_models(fake=False)}
+    with pytest.raises(ModelNotFound) as caught:
+        providers.resolve(name, fake=False)
+    hint = caught.value.hint or ""
+    assert not any(model in hint for model in KNOWN_MODELS if model not in runnable), hint
+    assert any(model in hint for model in runnable), hint

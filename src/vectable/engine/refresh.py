@@ -67,7 +67,7 @@ class Refresher:
         except TableNotFound:
             pass
         except VectableError as error:
-            log.warning("cells of %s stay pending: %s", table.full_name, error)
+            log.info("cells of %s stay pending: %s", table.full_name, error)
             return len(keys), 0, None
         return 0, 0, None
 
@@ -88,7 +88,7 @@ class Refresher:
             except (StaleGeneration, TableNotFound):
                 raise
             except VectableError as error:
-                log.warning("cells of %s stay pending: %s", target.column.name, error.detail)
+                log.info("cells of %s stay pending: %s", target.column.name, error.detail)
                 continue
             count -= len(pending[target.version.id])
         return count, errors, None

@@ -14,6 +14,8 @@ DEFAULT_OWNER = "sentence-transformers"
 HASHING = "hashing"
 MAX_HASHING_DIMENSIONS = 16_384
 _HASHING_DEFAULT = 384
+RUNTIMES = frozenset({"onnx"})
+"""What runs real models here; only a stand-in takes the place of those that need another."""
 
 _NAMES_LOOK_LIKE = f"names look like {DEFAULT_MODEL!r} or 'all-mpnet-base-v2'"
 ModelType = Literal["sentence", "document", "image", "multimodal"]
@@ -111,8 +113,8 @@ def hashing_name(name: str) -> HashingName | None:
 
 
 def model_not_found(name: str, detail: str = "", hint: str | None = None) -> ModelNotFound:
-    """The error for a model nobody here knows; the hint names the known models nearest to it."""
-    known = [*KNOWN_MODELS, f"{HASHING}/{_HASHING_DEFAULT}"]
+    """The error for a model nobody here knows; the hint names the nearest of those that run here."""
+    known = [*(m.id for m in _KNOWN if m.runtime in RUNTIMES), f"{HASHING}/{_HASHING_DEFAULT}"]
     if hint is None:
         # Owners are often left out: the name alone may be the nearest.
         last = {full.rpartition("/")[2]: full for full in reversed(known)}

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -105,13 +105,27 @@ def restore(
         raise AlreadyExists(f"{home} holds a database", hint="choose another directory, or allow overwriting")
     if not home.parent.is_dir():
         raise InvalidInput(f"there is no directory {home.parent}", hint="create it first")
+    with _directory(home):
+        _restore(backup_file, database, in_place=database.exists() and state != "damaged")
+    shutil.rmtree(home / "indexes", ignore_errors=True)
+
+
+@contextmanager
+def _directory(home: Path) -> Iterator[None]:
+    """`home` exists within the block, and afterwards unless it is new and the block failed."""
+    is_new = not home.exists()
     try:
         home.mkdir(exist_ok=True)
         sync(home.parent)
     except OSError as error:
         raise ReadOnlyDatabase(f"{home} may not be written: {error.strerror}") from error
-    _restore(backup_file, database, in_place=database.exists() and state != "damaged")
-    shutil.rmtree(home / "indexes", ignore_errors=True)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):  # somebody may have put something there meanwhile
+                home.rmdir()
+        raise
 
 
 def _restore(backup_file: Path, database: Path, in_place: bool) -> None:
