@@ -165,6 +165,16 @@ class Catalog:
             return await self.get(context, name)
         raise AlreadyExists(f"a table {name!r} exists already", hint="choose another name, or if_exists='ok'")
 
+    async def adopt(self, table: Table, notes: Mapping[str, bytes]) -> None:
+        """Enters a table whose storage is there already, under the name it has; `notes` enter the state store
+        with it. Raises AlreadyExists when its name or id is taken."""
+        record = Record(table=table)
+        puts = {_name_key(table): table.id.encode(), **notes}
+        try:
+            await self._commit({_name_key(table): 0}, puts, table.id, record, 0)
+        except Conflict:
+            raise AlreadyExists(f"a table {table.full_name!r} exists already") from None
+
     async def rename(self, context: Context, name: str, new: str) -> Table:
         """The same table under another name; nothing is copied."""
         table, revision = await self._settled((await self.get(context, name)).id)

@@ -19,6 +19,7 @@ from vectable.errors import (
     Conflict,
     IndexNotFound,
     InvalidInput,
+    TableNotFound,
     Unsupported,
     VectableError,
     did_you_mean,
@@ -81,16 +82,32 @@ class Indexer:
             parameters=dict(parameters or {}),
             version=column.version.id,
         )
-        if method == "flat":
+        return index, await self._add_vector(table, index)
+
+    async def define(self, table_id: str, index: Index) -> str | None:
+        """An index as it is defined elsewhere, over this table's column and version: the job that builds it
+        (None: ready). Raises AlreadyExists, Unsupported."""
+        table = await self._catalog.by_id(table_id)
+        if table is None:
+            raise TableNotFound("the table was dropped meanwhile")
+        if index.type == "vector":
+            return await self._add_vector(table, index)
+        if not self._backend.capabilities.scalar_indexes:
+            raise Unsupported("this backend has no scalar indexes")
+        await self._add(table, index, {})
+        return None
+
+    async def _add_vector(self, table: Table, index: Index) -> str | None:
+        if index.method == "flat":
             await self._add(table, index, {_key(index): json.dumps({"status": "ready", "recall": 1.0})})
-            return index, None
+            return None
         payload = {"table": table.id, "index": index.id}
         # Owed from the moment the index is there, so that a crash before the job is recorded loses nothing.
         owed, note = self._jobs.owe("index", table.full_name, payload)
         table = await self._add(table, index, {_key(index): '{"status": "building"}', owed: note.decode()})
         async with self._catalog.view(table) as view:
-            total = (await view.cell_states(column.version.id)).get("ready", 0)
-        return index, await self._jobs.start("index", table.full_name, payload, total, owed)
+            total = (await view.cell_states(str(index.version))).get("ready", 0)
+        return await self._jobs.start("index", table.full_name, payload, total, owed)
 
     async def create_scalar(
         self, context: Context, name: str, column_name: str, type_: str, index_name: str | None = None

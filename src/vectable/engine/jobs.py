@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -248,20 +248,28 @@ class Jobs:
                     return job
         return await self.get(job_id)
 
-    async def resume(self) -> int:
-        """Takes over jobs whose process is gone, and starts those that are owed; how many. Safe in every
-        process."""
+    async def outstanding(self, table_id: str) -> Sequence[tuple[str, dict[str, Any]]]:
+        """Kind and payload of every job of the table that has not ended, or is owed."""
+        found = [(u.job.kind, u.payload) for u in await self.unfinished()]
+        notes = (await self._state.scan(_OWED)).items()
+        found += [(note.kind, note.payload) for note in (stored_model(_Owed, k, e) for k, e in notes)]
+        return [(kind, payload) for kind, payload in found if payload.get("table") == table_id]
+
+    async def resume(self, kinds: Collection[str] | None = None) -> int:
+        """Takes over jobs (of `kinds`, if given) whose process is gone, and starts those that are owed; how
+        many. Safe in every process."""
+        known = self._kinds.keys() if kinds is None else self._kinds.keys() & set(kinds)
         resumed = 0
         unfinished = await self.unfinished()
         for record in unfinished:
             job = record.job
-            if job.kind in self._kinds and await self._abandoned(job.id):
+            if job.kind in known and await self._abandoned(job.id):
                 self._begin(job.id)
                 resumed += 1
         redeemed = {record.owed for record in unfinished}
         for key, entry in (await self._state.scan(_OWED)).items():
             note = stored_model(_Owed, key, entry)
-            if key not in redeemed and note.kind in self._kinds and not note.alive():
+            if key not in redeemed and note.kind in known and not note.alive():
                 await self.start(note.kind, note.table, note.payload, 0, key)
                 resumed += 1
         return resumed
