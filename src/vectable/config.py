@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,14 @@ _PLAIN_NAMES = {
     "cache_ttl_ms": "CACHE_TTL",
     "fake_embeddings": "APP_USE_FAKE_EMBEDDINGS",
 }
-_RANGES = {"port": (0, 65_535), "search_threads": (1, 1_024), "embed_batch_tokens": (1, 1 << 30)}
+_RANGES = {
+    "port": (0, 65_535),
+    "search_threads": (1, 1_024),
+    "embed_batch_tokens": (1, 1 << 30),
+    "postgres_pool_max": (1, 10_000),
+    "postgres_pool_wait_ms": (1, 3_600_000),
+    "postgres_statement_timeout_ms": (0, (1 << 31) - 1),
+}
 """Numbers that may not be just any from 0."""
 
 
@@ -31,7 +38,8 @@ def default_cache_directory() -> Path:
 class Settings:
     """Everything that can be set. Sizes in bytes, times in milliseconds."""
 
-    db: str = "./vectable-data"
+    db: str = field(default="./vectable-data", repr=False)
+    """Not shown: the address of a PostgreSQL database may hold a password."""
     host: str = "127.0.0.1"
     port: int = 3000
     insecure: bool = False
@@ -51,6 +59,16 @@ class Settings:
     synchronous: str = "full"
     """full: a power cut loses nothing acknowledged; normal: faster, kill -9 loses nothing."""
     busy_timeout_ms: int = 30_000
+    postgres_pool_min: int = 5
+    """Connections to PostgreSQL that stay open; never more than `postgres_pool_max`."""
+    postgres_pool_max: int = 20
+    """Connections to PostgreSQL at most, for each process."""
+    postgres_pool_wait_ms: int = 10_000
+    """How long a call waits for a connection while all are in use; then it fails, overloaded."""
+    postgres_statement_timeout_ms: int = 60_000
+    """Longest statement in PostgreSQL; 0: any. Index builds and the like have no such limit."""
+    postgres_rows_schema: str = "public"
+    """The schema of a PostgreSQL database in which the rows of tables are put."""
     request_timeout_ms: int = 30_000
     cache_dir: str = ""
     model_paths: bool = True
@@ -72,16 +90,16 @@ class Settings:
         known = {f.name: f for f in fields(cls)}
         for name in sorted(values.keys() - known.keys()):
             raise InvalidInput(f"unknown setting {name!r}", hint=did_you_mean(name, known, "settings"))
-        for name, field in known.items():
+        for name, each in known.items():
             for variable in (f"VECTABLE_{name.upper()}", _PLAIN_NAMES.get(name, "")):
                 if name not in values and environ.get(variable):
-                    values[name] = _read(variable, environ[variable], field.default)
+                    values[name] = _read(variable, environ[variable], each.default)
         return cls(**values)
 
     def __post_init__(self) -> None:
         """Raises InvalidInput for a value that does not fit its setting."""
-        for field in fields(self):
-            _check(field.name, getattr(self, field.name), type(field.default))
+        for each in fields(self):
+            _check(each.name, getattr(self, each.name), type(each.default))
 
     @property
     def cache_directory(self) -> Path:

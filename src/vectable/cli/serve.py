@@ -58,6 +58,23 @@ Every setting can be given as VECTABLE_NAME in the environment, too: VECTABLE_PO
     help="full: no power cut loses an acknowledged write; normal is faster.  [default: full]",
 )
 @click.option("--busy-timeout-ms", type=click.IntRange(0), help="Wait for another writer.  [default: 30000]")
+@click.option(
+    "--postgres-pool-min", type=click.IntRange(0), help="Connections to PostgreSQL kept open.  [default: 5]"
+)
+@click.option("--postgres-pool-max", type=click.IntRange(1), help="… and at most.  [default: 20]")
+@click.option(
+    "--postgres-pool-wait-ms",
+    type=click.IntRange(1),
+    help="Wait for one of them; then 503.  [default: 10000]",
+)
+@click.option(
+    "--postgres-statement-timeout-ms",
+    type=click.IntRange(0),
+    help="Longest statement there; 0: any.  [default: 60000]",
+)
+@click.option(
+    "--postgres-rows-schema", metavar="SCHEMA", help="Where rows of tables are put there.  [default: public]"
+)
 @click.option("--request-timeout-ms", type=click.IntRange(1), help="Longest request.  [default: 30000]")
 @click.option(
     "--cache-dir", metavar="DIRECTORY", help="Where derived model files go.  [default: ~/.cache/vectable]"
