@@ -55,6 +55,7 @@ def _ten_thousand() -> list[Figure]:
         vectable.connect(Path(directory) / "db", synchronous="normal") as database,
     ):
         table = fill(database, "bench", matrix)
+        wait_for(table, queries, "certified-scan")
         calls = [
             _bare(matrix, queries),
             _ask(table, queries),
@@ -91,7 +92,8 @@ def _hundred_thousand() -> list[Figure]:
         vectable.connect(Path(directory) / "db", synchronous="normal") as database,
     ):
         table = fill(database, "bench", matrix)
-        wait_for_fast_scan(table, queries)
+        wait_for(table, queries, "fast-scan")
+        wait_for(table, queries, "certified-scan", exact=True)
         calls = [
             _bare(matrix, queries),
             _ask(table, queries, exact=True),
@@ -139,10 +141,10 @@ def _hundred_thousand() -> list[Figure]:
         ]
 
 
-def wait_for_fast_scan(table: Table, queries: Any, seconds: float = 60.0) -> None:
-    """Searches until the fast scan, built in the background, serves (or time is up)."""
+def wait_for(table: Table, queries: Any, path: str, seconds: float = 60.0, **options: Any) -> None:
+    """Searches until what is built in the background serves by `path` (or time is up)."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        if table.where().similar(queries[0], on="v").limit(K).explain().path == "fast-scan":
+        if table.where().similar(queries[0], on="v", **options).limit(K).explain().path == path:
             return
         time.sleep(0.2)

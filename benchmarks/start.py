@@ -9,7 +9,7 @@ from pathlib import Path
 
 import vectable
 from benchmarks.measure import Figure, median, once
-from benchmarks.search import wait_for_fast_scan
+from benchmarks.search import wait_for
 from benchmarks.tables import fill, vectors
 
 _OPEN = """
@@ -75,7 +75,7 @@ def _large(directory: Path) -> list[Figure]:
     url = directory / "large"
     matrix, queries = vectors(100_000)
     with vectable.connect(url, synchronous="normal") as database:
-        wait_for_fast_scan(fill(database, "bench", matrix), queries)
+        wait_for(fill(database, "bench", matrix), queries, "fast-scan")
     np.save(directory / "query.npy", queries[0])
     script = [sys.executable, "-c", _OPEN, str(url), str(directory / "query.npy")]
 

@@ -308,6 +308,22 @@ class VectorIndex(Protocol):
         """About how much memory it holds."""
 
 
+class CodeScan(Protocol):
+    """Rows as small codes: a scan over them nominates, and bounds what it leaves out. Positions are
+    0..n-1. Immutable."""
+
+    @property
+    def nbytes(self) -> int:
+        """About how much memory it holds."""
+
+    def search(
+        self, query: Vector, k: int, keep: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int64], float]:
+        """Up to `k` distinct positions among those where `keep` is True, and the goodness (query · row, or
+        -‖query - row‖² under euclidean) that no other such row exceeds: minus infinity when there is no
+        other. Thread-safe."""
+
+
 Progress = Callable[[int, int], None]
 """(done, total)."""
 
@@ -339,6 +355,9 @@ class VectorLibrary(Protocol):
         progress: Progress | None = None,
     ) -> VectorIndex:
         """An index over the rows, each times its `scale`; `binding` names the matrix it belongs to."""
+
+    def codes(self, matrix: Matrix, scale: NDArray[np.float32] | None, metric: Metric) -> CodeScan | None:
+        """Codes of the rows, each times its `scale`; None where they would be no shortcut."""
 
     def load(self, path: str, binding: str) -> VectorIndex | None:
         """A saved index of that binding; None when it is missing, torn, damaged or another matrix's."""

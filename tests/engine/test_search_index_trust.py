@@ -126,5 +126,5 @@ async def test_odd_dimensions_are_searched_exactly_at_any_size(tmp_path: Path) -
         truth = Truth(world, matrix)
         await agrees(world, truth, matrix[0], 10)
         world.settle()
-        assert await agrees(world, truth, matrix[0], 10) == "flat"
+        assert await agrees(world, truth, matrix[0], 10) in ("flat", "certified-scan")
         assert "even number" in (await world.search(matrix[0])).plan.why

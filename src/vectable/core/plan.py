@@ -6,12 +6,13 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-Path = Literal["scan", "exact-ids", "flat", "fast-scan", "index", "backend"]
+Path = Literal["scan", "exact-ids", "flat", "certified-scan", "fast-scan", "index", "backend"]
 
 
 class Plan(BaseModel):
-    """`path`: `scan` (no similarity), `exact-ids` (exact over the filter's matching rows), `flat` (exact over
-    all), `fast-scan` and `index` (approximate, re-ranked exactly), `backend` (exact, in the database)."""
+    """`path`: `scan` (no similarity); `exact-ids` (exact over the filter's matching rows); `flat` (exact over
+    all); `certified-scan` (8-bit codes nominate, and nothing they left out can be better: exact too);
+    `fast-scan` and `index` (approximate, re-ranked exactly); `backend` (exact, in the database)."""
 
     path: Path
     why: str

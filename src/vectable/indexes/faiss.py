@@ -13,6 +13,7 @@ from vectable.core.schema import Metric
 from vectable.core.vectors import Matrix, Vector
 from vectable.drivers import derived_file
 from vectable.errors import InvalidInput
+from vectable.indexes.codes import FaissCodes, coded
 from vectable.indexes.kernels import Floats, Positions, library, one_thread, over_all, over_some
 from vectable.indexes.parameters import check_parameters
 from vectable.indexes.structures import efforts, empty_structure, scaled_rows, search_parameters
@@ -135,6 +136,9 @@ class FaissLibrary:
             "nbytes": _footprint(kind, matrix, checked),
         }
         return FaissIndex(structure, facts)
+
+    def codes(self, matrix: Matrix, scale: NDArray[np.float32] | None, metric: Metric) -> FaissCodes | None:
+        return coded(matrix, scale, metric)
 
     def load(self, path: str, binding: str) -> FaissIndex | None:
         try:

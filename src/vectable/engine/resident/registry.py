@@ -92,6 +92,11 @@ class ResidentRegistry:
             self._owed[resident.key] = nbytes
             return True
 
+    def has_room(self, nbytes: int) -> bool:
+        """Whether so much more can be held without evicting anything."""
+        with self._lock:
+            return self._sum() + nbytes <= self.budget
+
     def settle(self, resident: Resident) -> None:
         """What was granted is loaded: from now on its real size counts."""
         with self._lock:

@@ -27,9 +27,11 @@ from vectable.engine.resident.keys import PackedKeys
 from vectable.engine.resident.segment import Base, make_base
 from vectable.engine.resident.snapshot import Mask, Snapshot
 from vectable.engine.vectorized import ResidentColumn, build_column
-from vectable.interfaces import VectorIndex
+from vectable.interfaces import CodeScan, VectorIndex
 
 FAST_SCAN = "fast-scan"
+_TRIALS = 32
+"""Searches after which it is known whether codes are good enough."""
 
 
 class GivenUp(Exception):
@@ -72,6 +74,23 @@ class Structure:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Codes:
+    """A code scan over a base. `failed` of `tried` searches it could not certify: noted without a lock, for
+    it only decides whether the scan is worth its while."""
+
+    __slots__ = ("digest", "failed", "scan", "tried")
+
+    def __init__(self, scan: CodeScan, digest: str) -> None:
+        self.scan = scan
+        self.digest = digest
+        self.tried = self.failed = 0
+
+    @property
+    def worthwhile(self) -> bool:
+        """Most searches are certified, as far as is known."""
+        return self.tried < _TRIALS or 4 * self.failed < self.tried
+
+
 class Gate:
     """Mutual exclusion of readers: of threads where reads never suspend, else of tasks of one loop."""
 
@@ -108,6 +127,7 @@ class Resident:
         self.gate = Gate(inline)
         self.snapshot: Snapshot | None = None
         self.structures: dict[str, Structure] = {}
+        self.codes: Codes | None = None
         self.busy: set[str] = set()
         """What the background worker has been asked to do here."""
         self.refused: set[tuple[str, str]] = set()
@@ -130,7 +150,8 @@ class Resident:
             return 0
         indexes = sum(s.index.nbytes for s in self.structures.values())
         rows = snapshot.base.nbytes + self._delta.nbytes + len(self._absent) * 100
-        return rows + self._columns_nbytes + indexes
+        codes = self.codes
+        return rows + self._columns_nbytes + indexes + (0 if codes is None else codes.scan.nbytes)
 
     def servable(self, cell: Cell) -> bool:
         """Whether search may use the cell's vector."""
@@ -143,6 +164,8 @@ class Resident:
             self._absent = set(base.absent)
             self.columns, self._columns_nbytes = {}, 0
             self.structures = {n: s for n, s in self.structures.items() if s.digest == base.digest}
+            if self.codes is not None and self.codes.digest != base.digest:
+                self.codes = None
             self.snapshot = Snapshot(
                 base.mark, base, self._delta.view(), None, len(base), len(base) + len(self._absent), {}
             )
@@ -151,7 +174,7 @@ class Resident:
         """Gives the memory back, once the searches that run are done."""
         with self._lock:
             self.snapshot = None
-            self.structures, self.columns = {}, {}
+            self.structures, self.columns, self.codes = {}, {}, None
             self._delta, self._delta_at, self._absent = Delta(self.version.dimensions), {}, set()
 
     def apply(self, mark: Mark, asked: Sequence[KeyBytes], batches: Sequence[RecordBatch]) -> None:
@@ -257,7 +280,7 @@ class Resident:
             columns = {
                 i: _reordered(c, self.columns[i].type, merged, then.size) for i, c in now.columns.items()
             }
-            self.structures = dict(structures)
+            self.structures, self.codes = dict(structures), None
             self.snapshot = replace(
                 now,
                 base=merged.base,

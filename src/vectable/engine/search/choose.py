@@ -3,14 +3,16 @@ built. Approximate answers are given only as full pages."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from vectable.core.plan import Path
+from vectable.core.schema import Metric
 from vectable.engine.resident.probe import Probe
-from vectable.engine.resident.resident import FAST_SCAN, Structure
+from vectable.engine.resident.resident import FAST_SCAN, Codes, Structure
 from vectable.engine.resident.snapshot import Kept, Mask, Positions, Snapshot
 from vectable.engine.search.prepare import Target
 from vectable.engine.search.rank import After, Ranked, best, pool_at, pool_of
@@ -19,6 +21,8 @@ FLAT_ROWS = 20_000
 """Up to so many rows every search is exact."""
 FEW_ROWS, FEW_SHARE = 2_000, 0.04
 """A filter that keeps at most FEW_ROWS + FEW_SHARE · rows is answered exactly over the rows it keeps."""
+SPARE = 12
+"""Nominations by codes beyond 2 k: enough, on text embeddings, for the certificate to hold."""
 FILTERED_RECALL = 0.9
 """An index that finds less than this under filters answers none."""
 
@@ -40,6 +44,7 @@ class Held:
 
     structures: Mapping[str, Structure]
     refused: Set[tuple[str, str]]
+    codes: Codes | None = None
 
 
 @dataclass(slots=True)
@@ -78,10 +83,56 @@ def search_resident(
             if answer is not None:
                 return answer
             why = "the index cannot answer this query"
+    certified = _certified(snapshot, held.codes, target, probe, eligible, k, why) if after is None else None
+    if certified is not None:
+        certified.fallbacks[:0] = fallbacks
+        return certified
     pool = pool_of(snapshot, probe, eligible.mask, eligible.count, eligible.kept)
     ranked = best(snapshot, probe, pool, k, target.threshold, after)
     path: Path = "flat" if pool.positions is None else "exact-ids"
     return Answer(ranked, path, why, True, fallbacks=fallbacks)
+
+
+def _certified(
+    snapshot: Snapshot,
+    codes: Codes | None,
+    target: Target,
+    probe: Probe,
+    eligible: Eligible,
+    k: int,
+    why: str,
+) -> Answer | None:
+    """The exact answer by 8-bit codes; None where they cannot prove it, or are no shortcut."""
+    if codes is None or codes.digest != snapshot.base.digest or not codes.worthwhile:
+        return None
+    wanted = SPARE + 2 * k
+    if 8 * wanted > eligible.count or 2 * eligible.count < snapshot.size:
+        return None
+    keep = None if eligible.mask is None else eligible.mask[: len(snapshot.base)]
+    nominated, unseen = codes.scan.search(probe.scaled, wanted, keep)
+    positions = nominated
+    if snapshot.delta.length:
+        positions = np.concatenate([nominated, _delta_positions(snapshot, eligible)])
+    ranked = best(snapshot, probe, pool_at(snapshot, probe, positions), k, target.threshold)
+    codes.tried += 1
+    if not _proved(probe, ranked, k, target.threshold, unseen):
+        codes.failed += 1
+        return None
+    ranked = replace(ranked, examined=snapshot.size)
+    return Answer(ranked, "certified-scan", why, True, candidates=len(nominated))
+
+
+def _proved(probe: Probe, ranked: Ranked, k: int, threshold: float | None, unseen: float) -> bool:
+    """No row of at most that goodness can be among the best k."""
+    if unseen == -math.inf:
+        return True
+    if len(ranked.keys) < k:
+        return threshold is not None and probe.exact_goodness(threshold) > unseen
+    # The distance tells euclidean rows apart better than the score made from it.
+    if probe.metric is not Metric.EUCLIDEAN:
+        return ranked.scores[-1] > unseen
+    apart = ranked.distances[-1] * (1 + 1e-9) + 1e-9
+    return -apart * apart > unseen
 
 
 def _why_exact(snapshot: Snapshot, target: Target, few: bool, after: After | None) -> str | None:

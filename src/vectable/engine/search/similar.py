@@ -126,7 +126,11 @@ class SimilarSearch:
         eligible = await self._eligible(prepared, reading, snapshot)
         clock.lap("filter")
         resident = reading.resident
-        held = Held({}, frozenset()) if resident is None else Held(resident.structures, resident.refused)
+        held = (
+            Held({}, frozenset())
+            if resident is None
+            else Held(resident.structures, resident.refused, resident.codes)
+        )
         probe = Probe(target.vector, target.version.metric, self._reader.registry.library)
         start, end = (0, eligible.count) if unlimited else (prepared.offset, prepared.offset + prepared.limit)
         # Without a threshold the count says whether there is a next page; with one, one hit more does.

@@ -12,7 +12,7 @@ from pathlib import Path
 from vectable.core.schema import Column, Index
 from vectable.engine.evaluate_recall import SHOULD_FIND, Measured, tune
 from vectable.engine.resident.registry import ResidentRegistry
-from vectable.engine.resident.resident import FAST_SCAN, Resident, Structure, merge
+from vectable.engine.resident.resident import FAST_SCAN, Codes, Resident, Structure, merge
 from vectable.engine.resident.segment import Base, save_base
 from vectable.engine.resident.snapshot import Snapshot
 from vectable.engine.search.choose import FLAT_ROWS
@@ -20,6 +20,9 @@ from vectable.interfaces import Progress
 
 SAVED_ROWS = 5_000
 """A base of fewer rows is read again faster than its file is checked."""
+CODED_ROWS = 4_096, 200_000
+"""Fewer rows are scanned as fast without codes; of more, exact answers are asked for rarely."""
+_CODES = "codes"
 _NOTES = {field.name for field in fields(Measured)}
 _REST = 3
 """A merge is followed by a rest so many times as long."""
@@ -76,6 +79,8 @@ class Upkeep:
         )
         if unsaved and resident.path is not None:
             self._ask(resident, "save", self._save)
+        if CODED_ROWS[0] <= len(base) <= CODED_ROWS[1]:
+            self._want_codes(resident, base)
         if len(base) < FLAT_ROWS or column.index == "none":
             return
         if base.matrix.shape[1] % 2 == 0:
@@ -83,6 +88,28 @@ class Upkeep:
         for index in indexes:
             if index.version == resident.version.id and index.method not in (None, "flat"):
                 self._want(resident, base, index.id, str(index.method), index.parameters)
+
+    def _want_codes(self, resident: Resident, base: Base) -> None:
+        held = resident.codes
+        if (held is None or held.digest != base.digest) and (_CODES, base.digest) not in resident.refused:
+            self._ask(resident, _CODES, self._encode)
+
+    def _encode(self, resident: Resident, progress: Progress) -> None:
+        snapshot = resident.snapshot
+        if snapshot is None:
+            return
+        base, metric = snapshot.base, resident.version.metric
+        scan = None
+        # Codes are a convenience: nothing that is searched makes room for them.
+        if self._registry.has_room(base.matrix.size):
+            scale = base.scale if metric == "cosine" else None
+            scan = self._registry.library.codes(base.matrix, scale, metric)
+        if scan is None:
+            resident.refused.add((_CODES, base.digest))
+            return
+        now = resident.snapshot
+        if now is not None and now.base.digest == base.digest:
+            resident.codes = Codes(scan, base.digest)
 
     def _want(self, resident: Resident, base: Base, name: str, kind: str, parameters: dict[str, int]) -> None:
         held = resident.structures.get(name)
