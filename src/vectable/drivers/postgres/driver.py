@@ -220,11 +220,13 @@ class PostgresDriver:
 
 async def _who(connection: Connection) -> tuple[str, str]:
     """(identity, incarnation)."""
-    identity, system, timeline, database = await connection.fetchrow(
-        "SELECT (SELECT value FROM vectable.meta WHERE name = 'identity'),"
-        " (SELECT system_identifier FROM pg_control_system()),"
-        " (SELECT timeline_id FROM pg_control_checkpoint()),"
-        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+    # Made of what any role may ask. A dump, restored, gives the row a new `xmin` and its table another oid;
+    # a server that was wound back goes on in another timeline.
+    identity, *place = await connection.fetchrow(
+        "SELECT value, xmin::text, tableoid::bigint,"
+        " (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),"
+        " CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END"
+        " FROM vectable.meta WHERE name = 'identity'"
     )
-    text = f"{system}:{timeline}:{database}"
+    text = ":".join(map(str, place))
     return identity, hashlib.sha256(text.encode()).hexdigest()[:16]
