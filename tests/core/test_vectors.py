@@ -110,6 +110,7 @@ def test_identical_and_opposite_vectors(metric: Metric) -> None:
 def test_orthogonal_vectors_have_no_negative_zero() -> None:
     query, matrix = np.array([1, 0], np.float32), np.array([[0, 1]], np.float32)
     assert str(distances(query, matrix, Metric.INNER_PRODUCT)[0]) == "0.0"
+    assert str(scores(query, matrix, Metric.INNER_PRODUCT)[0]) == "0.0"
 
 
 @pytest.mark.parametrize("metric", Metric)
@@ -164,9 +165,9 @@ def test_a_checked_vector_does_not_change_with_the_caller_s_array() -> None:
         (["1", 2, 3], "component 0 of the vector is a str"),
         ([True, 2, 3], "component 0 of the vector is a bool"),
         ([None, 2, 3], "component 0"),
-        ("[1,2,3]", "a str is not a vector"),
-        (b"123", "a bytes is not a vector"),
-        (None, "a NoneType is not a vector"),
+        ("[1,2,3]", "expected a vector, not str"),
+        (b"123", "expected a vector, not bytes"),
+        (None, "expected a vector, not NoneType"),
         ({"base64": "AAAA"}, "3 bytes"),
         ({"base64": "*"}, "not valid base64"),
         ({"base64": "é"}, "not valid base64"),

@@ -48,7 +48,7 @@ def _components(value: object) -> NDArray[Any]:
         return decode_base64(text)
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
         raise InvalidVector(
-            f"a {type(value).__name__} is not a vector",
+            f"expected a vector, not {type(value).__name__}",
             hint='give a list of numbers, a numpy array, or {"base64": "…"} (little-endian float32)',
         )
     if not set(map(type, value)) <= {float, int}:
@@ -137,7 +137,8 @@ def score_of(distance: NDArray[np.float64], metric: Metric) -> NDArray[np.float6
     inner_product the product."""
     if metric is Metric.EUCLIDEAN:
         return 1.0 / (1.0 + distance)
-    return 1.0 - distance if metric is Metric.COSINE else -distance
+    # 0.0 - 0.0 is 0.0, where -0.0 would be shown to people and to clients that tell the two apart.
+    return 1.0 - distance if metric is Metric.COSINE else 0.0 - distance
 
 
 def scores(query: Vector, matrix: Matrix, metric: Metric) -> NDArray[np.float64]:

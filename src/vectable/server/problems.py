@@ -168,6 +168,7 @@ def internal_response(request_id: str) -> Response:
 def describe_invalid(found: Sequence[Mapping[str, Any]]) -> str:
     """One sentence about what a request's values lack, from pydantic's or the framework's list of errors:
     the field's path and what is expected there."""
+    found = _by_form(found)
     sentences = [_sentence(e) for e in found[:3]]
     more = len(found) - len(sentences)
     return "; ".join(dict.fromkeys(sentences)) + (f"; and {more} more" if more else "")
@@ -193,7 +194,54 @@ _WORDS = {
     "model_attributes_type": "must be an object",
     "recursion_loop": "is nested too deeply",
 }
-_TAGS = frozenset({"clause", "combination", "negation", "sql", "list", "str", "tuple", "body"})
+_LIMITS = {
+    "too_short": "must have at least {min_length} items, not {actual_length}",
+    "too_long": "must have at most {max_length} items, not {actual_length}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+}
+_FORMS = {
+    "string_type": "a string",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+_CHOICES = ("literal_error", "enum", "union_tag_invalid")
+_TAGS = frozenset(
+    {"clause", "combination", "negation", "sql", "list", "str", "constrained-str", "tuple", "body"}
+)
+_NAMING = frozenset({"columns", "add_columns", "values", "parameters"})
+"""Fields whose own fields are named by the client: what stands behind them is a name."""
+
+
+def _by_form(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The errors of a value that may have several forms, as one: what its own form lacks, or else which forms
+    there are. Pydantic reports each form apart."""
+    places = [_parts(e.get("loc", ())) for e in found]
+    told: list[Mapping[str, Any]] = []
+    done: set[tuple[Any, ...]] = set()
+    for error, place in zip(found, places, strict=True):
+        inside = [(e, p) for e, p in zip(found, places, strict=True) if p[: len(place)] == place]
+        forms = [_form(e) for e, p in inside if p == place]
+        if len(inside) == 1 or not _form(error):
+            told.append(error)
+        elif all(forms) and len(forms) == len(inside) and place not in done:
+            done.add(place)
+            told.append({**error, "type": "form", "ctx": {"expected": " or ".join(dict.fromkeys(forms))}})
+    return told
+
+
+def _form(error: Mapping[str, Any]) -> str:
+    """The form a value was taken for in vain; empty where the error is about something else."""
+    context = error.get("ctx") or {}
+    if error.get("type") in _CHOICES:
+        return str(context.get("expected") or context.get("expected_tags"))
+    return _FORMS.get(str(error.get("type")), "")
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
@@ -202,14 +250,33 @@ def _sentence(error: Mapping[str, Any]) -> str:
     kind = str(error.get("type", ""))
     if kind in _WORDS:
         return f"{where} {_WORDS[kind]}"
-    if kind in ("literal_error", "enum", "union_tag_invalid"):
+    if kind in ("too_short", "string_too_short") and context.get("min_length") == 1:
+        return f"{where} may not be empty"
+    if kind in _LIMITS:
+        return f"{where} {_LIMITS[kind].format_map(context)}"
+    if kind == "form" or kind in _CHOICES:
         return f"{where} must be {context.get('expected') or context.get('expected_tags')}"
     words = str(error.get("msg", "is not valid"))
     return f"{where}: {words[:1].lower()}{words[1:]}"
 
 
+def _parts(location: Sequence[Any]) -> tuple[Any, ...]:
+    """The path to a value, without the labels pydantic puts in for the forms of a union."""
+    parts: list[Any] = []
+    dropped: Any = None
+    for part in location[1:]:
+        named = (parts and parts[-1] in _NAMING) or part == dropped
+        label = isinstance(part, str) and (part in _TAGS or "[" in part or part[:1].isupper())
+        dropped = None
+        if named or not label:
+            parts.append(part)
+        else:
+            dropped = part
+    return tuple(parts)
+
+
 def _path(location: Sequence[Any]) -> str:
-    parts = [p for p in location[1:] if not (isinstance(p, str) and (p in _TAGS or "[" in p))]
+    parts = _parts(location)
     if not parts:
         return "the body" if location[:1] in (("body",), ["body"]) else "the request"
     text = ""
