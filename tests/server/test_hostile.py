@@ -1,7 +1,10 @@
 """Nothing a client sends gives a 5xx."""
 
+import gzip
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -86,6 +89,23 @@ each_operation = pytest.mark.parametrize(
     OPERATIONS,
     ids=[f"{m} {p.removeprefix('/api/v1/')}" for m, p, _ in OPERATIONS],
 )
+
+
+def test_every_operation_that_reads_json_is_among_them() -> None:
+    """Else a new one would be spared all that follows."""
+    paths = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())["paths"]
+    reading = {
+        (method.upper(), path)
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if "application/json" in operation.get("requestBody", {}).get("content", {})
+    }
+    patterns = {(m, p): re.sub(r"\\{\w+\\}", "[^/]+", re.escape(p)) for m, p in reading}
+    spared = [
+        o for o in reading if not any(m == o[0] and re.fullmatch(patterns[o], p) for m, p, _ in OPERATIONS)
+    ]
+    assert spared == []
+    assert len(reading) >= 16
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +251,50 @@ def test_numbers_that_are_none(t: httpx.Client, method: str, path: str, body: di
         for number in NUMBERS:
             text = json.dumps(with_value(body, place, "@@")).replace('"@@"', number)
             assert send(t, method, path, text.encode()).status_code == 400, text
+
+
+STREAMS = [
+    "application/x-ndjson",
+    "text/csv",
+    "application/vnd.apache.parquet",
+    "application/vnd.apache.arrow.stream",
+]
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_broken_streams(t: httpx.Client, kind: str) -> None:
+    lines = [f'{{"id": "h", "n": {n}}}\n'.encode() for n in NUMBERS]
+    cells = [f"id,n\nh,{n}\n".encode() for n in NUMBERS]
+    for broken in (
+        *BROKEN,
+        *lines,
+        *cells,
+        b"PAR1" * 9,
+        b"ARROW1\0\0",
+        b"\xff\xff\xff\xff" * 20,
+        b"id,id\na,b\n",
+    ):
+        for given in (broken, gzip.compress(broken)):
+            answer = t.post(f"{TABLE}/rows", content=given, headers={"Content-Type": kind})
+            assert answer.status_code < 500, (given[:80], answer.text)
+            assert len(answer.content) < 20_000
+    assert t.post(f"{TABLE}/query/count", json={"where": {"sql": "id = 'h'"}}).json() == {"count": 0}
+
+
+def test_bodies_where_none_is_read(t: httpx.Client) -> None:
+    for broken in (b"{", b"[" * 100_000, b'{"x": NaN}', b"\xff", b'"\\ud800"'):
+        for method, path, status in (
+            ("GET", TABLE, 200),
+            ("GET", f"{TABLE}/rows/0", 200),
+            ("GET", "/api/v1/jobs", 200),
+            ("GET", "/health", 200),
+            ("POST", "/api/v1/jobs/none/cancel", 404),
+            ("POST", "/api/v1/embeddings/models/hashing/8/preload", 200),
+            ("DELETE", f"{TABLE}/indexes/none", 404),
+        ):
+            headers = {"Content-Type": "application/json"}
+            answer = t.request(method, path, content=broken, headers=headers)
+            assert answer.status_code in (status, 400), (method, path, answer.text)
 
 
 def test_evil_names_in_paths(t: httpx.Client) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cachetools import TTLCache
@@ -25,10 +26,18 @@ class _Memory(TTLCache[bytes, bytes]):
 
 
 class CacheTiers:
-    """Not thread-safe: used from the event loop only. Hits in either tier count as hits."""
+    """Not thread-safe: used from the event loop only. Hits in either tier count as hits. Memory gives up
+    what was used longest ago, and everything `ttl_ms` after it entered, by `clock` in seconds."""
 
-    def __init__(self, persistent: VectorCache, max_entries: int, ttl_ms: int, max_bytes: int) -> None:
-        self._memory = _Memory(maxsize=max(max_entries, 0), ttl=ttl_ms / 1000)
+    def __init__(
+        self,
+        persistent: VectorCache,
+        max_entries: int,
+        ttl_ms: int,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._memory = _Memory(maxsize=max(max_entries, 0), ttl=ttl_ms / 1000, timer=clock)
         self._persistent = persistent
         self._max_entries = max_entries
         self._max_bytes = max_bytes
