@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vectable import errors
-    from vectable.blocking import Database, Embedder, Table, TableQuery, connect
+    from vectable.blocking import Database, Embedder, Table, TableQuery, connect, copy
     from vectable.config import Settings
     from vectable.core.predicate import Field
     from vectable.core.query import Query
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Result,
         Row,
         connect_async,
+        copy_async,
     )
 
     __version__: str
@@ -59,6 +60,8 @@ __all__ = [
     "__version__",
     "connect",
     "connect_async",
+    "copy",
+    "copy_async",
     "errors",
     "restore",
     "similarity",
@@ -81,6 +84,8 @@ _HOMES = {
     "VectableError": "errors",
     "connect": "blocking",
     "connect_async": "handles",
+    "copy": "blocking",
+    "copy_async": "handles",
     "restore": "database",
     "similarity": "core.similarity",
 }

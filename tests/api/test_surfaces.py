@@ -10,8 +10,15 @@ from typing import Any, get_type_hints
 import pytest
 
 import vectable
-from vectable.blocking import Database, Embedder, Table, TableQuery, connect
-from vectable.handles import AsyncDatabase, AsyncEmbedder, AsyncTable, AsyncTableQuery, connect_async
+from vectable.blocking import Database, Embedder, Table, TableQuery, connect, copy
+from vectable.handles import (
+    AsyncDatabase,
+    AsyncEmbedder,
+    AsyncTable,
+    AsyncTableQuery,
+    connect_async,
+    copy_async,
+)
 
 PAIRS = [
     (AsyncDatabase, Database),
@@ -42,8 +49,10 @@ def test_both_surfaces_have_the_same_parameters(twin: type[Any], mirror: type[An
         assert ours == theirs, f"{mirror.__name__}.{name}"
 
 
-def test_connecting_takes_the_same_parameters() -> None:
-    assert inspect.signature(connect).parameters == inspect.signature(connect_async).parameters
+@pytest.mark.parametrize(("twin", "mirror"), [(connect_async, connect), (copy_async, copy)])
+def test_functions_take_the_same_parameters_and_are_documented(twin: Any, mirror: Any) -> None:
+    assert inspect.signature(mirror).parameters == inspect.signature(twin).parameters
+    assert inspect.getdoc(mirror) == inspect.getdoc(twin)
 
 
 @pytest.mark.parametrize("class_", [c for pair in PAIRS for c in pair])

@@ -1,6 +1,7 @@
 """What users hold: databases, tables, queries, results, embedders. Asynchronous; `vectable.blocking` has
 those that wait."""
 
+from vectable.handles.copying import copy_async
 from vectable.handles.database import AsyncDatabase, connect_async
 from vectable.handles.embedder import AsyncEmbedder
 from vectable.handles.query import AsyncTableQuery
@@ -16,4 +17,5 @@ __all__ = [
     "Result",
     "Row",
     "connect_async",
+    "copy_async",
 ]

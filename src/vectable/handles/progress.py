@@ -39,13 +39,14 @@ def audience() -> Literal["terminal", "notebook"] | None:
 
 
 @contextmanager
-def progress(label: str, unit: str = "rows") -> Iterator[Update]:
-    """Calls of what this yields move the display; it appears after 0.4 s, and is gone at the end."""
+def progress(label: str, unit: str = "rows", begun: int = 0) -> Iterator[Update]:
+    """Calls of what this yields move the display; it appears after 0.4 s, and is gone at the end. `begun`:
+    how much was done before, which tells nothing about the rate."""
     watched = audience()
     if watched is None:
         yield lambda done, total: None
         return
-    with _Delayed(label, unit, watched) as delayed:
+    with _Delayed(label, unit, watched, begun) as delayed:
         yield delayed.update
 
 
@@ -67,8 +68,8 @@ def fetching(downloads: Downloads, model: str | None) -> Iterator[None]:
 
 
 class _Delayed:
-    def __init__(self, label: str, unit: str, watched: str) -> None:
-        self._label, self._unit, self._watched = label, unit, watched
+    def __init__(self, label: str, unit: str, watched: str, begun: int) -> None:
+        self._label, self._unit, self._watched, self._begun = label, unit, watched, begun
         self._started = time.monotonic()
         self._display: Display | None = None
         self._over = False
@@ -81,7 +82,7 @@ class _Delayed:
             if self._over or time.monotonic() - self._started < PATIENCE:
                 return
             make = _Bar if self._watched == "terminal" else Line
-            self._display = make(self._label, self._unit, self._started)
+            self._display = make(self._label, self._unit, self._started, self._begun)
         self._display.show(done, total)
 
     def __exit__(
@@ -106,9 +107,9 @@ def eta(done: int, total: int | None, per_second: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def describe(done: int, total: int | None, unit: str, seconds: float) -> str:
-    """ "1,200 of 10,000 rows, 137 rows/s, 1:04 left"."""
-    speed = rate(done, seconds)
+def describe(done: int, total: int | None, unit: str, seconds: float, begun: int = 0) -> str:
+    """ "1,200 of 10,000 rows, 137 rows/s, 1:04 left": at the rate since `begun` were done."""
+    speed = rate(done - begun, seconds)
     amount = f"{done:,} of {total:,} {unit}" if total is not None else f"{done:,} {unit}"
     left = f", {eta(done, total, speed)} left" if total is not None else ""
     return f"{amount}, {speed:,.0f} {unit}/s{left}"
@@ -117,12 +118,12 @@ def describe(done: int, total: int | None, unit: str, seconds: float) -> str:
 class _Bar:
     """A bar in a terminal, on standard error."""
 
-    def __init__(self, label: str, unit: str, started: float) -> None:
+    def __init__(self, label: str, unit: str, started: float, begun: int = 0) -> None:
         from rich.console import Console
         from rich.markup import escape
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._unit, self._started = unit, started
+        self._unit, self._started, self._begun = unit, started, begun
         self._progress = Progress(
             TextColumn(escape(label)),
             BarColumn(bar_width=None),
@@ -134,7 +135,7 @@ class _Bar:
         self._progress.start()
 
     def show(self, done: int, total: int | None) -> None:
-        text = describe(done, total, self._unit, time.monotonic() - self._started)
+        text = describe(done, total, self._unit, time.monotonic() - self._started, self._begun)
         self._progress.update(self._task, completed=done, total=total, text=text)
 
     def close(self) -> None:
@@ -144,8 +145,8 @@ class _Bar:
 class Line:
     """One line, written over and over: notebooks show that without any widget installed."""
 
-    def __init__(self, label: str, unit: str, started: float) -> None:
-        self._label, self._unit, self._started = label, unit, started
+    def __init__(self, label: str, unit: str, started: float, begun: int = 0) -> None:
+        self._label, self._unit, self._started, self._begun = label, unit, started, begun
         self._last = 0.0
         self._width = 0
 
@@ -154,7 +155,7 @@ class Line:
         if now - self._last < _EVERY:
             return
         self._last = now
-        self._write(f"{self._label}: {describe(done, total, self._unit, now - self._started)}")
+        self._write(f"{self._label}: {describe(done, total, self._unit, now - self._started, self._begun)}")
 
     def _write(self, text: str) -> None:
         sys.stdout.write("\r" + text.ljust(self._width))

@@ -9,7 +9,7 @@ from typing import Any
 from vectable.core.context import LOCAL
 from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
-from vectable.core.schema import Table
+from vectable.core.schema import Table, new_id
 from vectable.engine.copy.compare import Moment, differing_keys
 from vectable.engine.copy.definition import index_for, same_shape, version_ids
 from vectable.engine.copy.record import CopyRecord, Records
@@ -34,7 +34,7 @@ async def copy_tables(source: Side, target: Side, names: Sequence[str] | None, r
     """Copies the tables of those names (None: all, and the whole vector cache). Raises TableNotFound,
     AlreadyExists for a table that is there and another one, Conflict, Unsupported: before anything is copied
     where that can be seen."""
-    if source.identity == target.identity:
+    if await _same(source, target):
         raise InvalidInput(
             "the source and the destination are the same database", hint="name another destination"
         )
@@ -53,6 +53,19 @@ async def copy_tables(source: Side, target: Side, names: Sequence[str] | None, r
         result.cached = await _copy_cache(source, target, report)
     result.seconds = round(time.monotonic() - started, 3)
     return result
+
+
+async def _same(one: Side, other: Side) -> bool:
+    """Whether both are one database. A restored backup has the identity of the original, so where those are
+    equal the answer is whether one shows what was written to the other."""
+    if one.identity != other.identity:
+        return False
+    probe = f"copy/probe/{new_id()}"
+    await other.state.commit(puts={probe: b"{}"})
+    try:
+        return bool(await one.state.get([probe]))
+    finally:
+        await other.state.commit(deletes=[probe])
 
 
 class _Copier:

@@ -102,7 +102,7 @@ class TableCopy:
             raise DefinitionChanged
 
     async def _copy_rows(self, record: CopyRecord) -> None:
-        name, limit = record.source.full_name, PAGE
+        name, limit, begun = record.source.full_name, PAGE, False
         while not record.rows_done:
             after = bytes.fromhex(record.after) or None
             async with self._source.catalog.view(record.source) as view:
@@ -111,6 +111,9 @@ class TableCopy:
                 total = await view.count(self._source.backend.push(record.source, TRUE))
                 async with aclosing(moment.pages(after, limit)) as pages:  # type: ignore[type-var]
                     batch = await anext(pages, None)
+            if not begun:
+                self._report("copy", name, record.copied, max(total, record.copied))
+                begun = True
             if batch is None:
                 record.rows_done = True
                 await self._records.save(record)
