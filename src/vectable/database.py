@@ -29,7 +29,7 @@ from vectable.engine.write import Writer
 from vectable.errors import ReadOnlyDatabase, Unsupported, VectableError
 from vectable.indexes.faiss import FaissLibrary
 from vectable.interfaces import Progress
-from vectable.storage import Storage, database_directory, open_storage
+from vectable.storage import Storage, database_directory, in_server, open_storage, shown
 
 log = logging.getLogger(__name__)
 _HOUSEKEEPING_S = 3_600.0
@@ -75,8 +75,9 @@ class Database:
 
     @classmethod
     async def open(cls, url: str | os.PathLike[str] | None = None, settings: Settings | None = None) -> Self:
-        """Opens the database at `url` (a directory, sqlite:///DIRECTORY, memory:; None: the setting `db`),
-        creating it when missing. Raises InvalidInput, DatabaseDamaged, DatabaseNewer, ReadOnlyDatabase, …"""
+        """Opens the database at `url` (a directory, sqlite:///DIRECTORY, postgresql://…, memory:; None: the
+        setting `db`), creating it when missing. Raises InvalidInput, DatabaseDamaged, DatabaseNewer,
+        ReadOnlyDatabase, BackendUnavailable, …"""
         settings = settings or Settings.from_environment()
         storage = await open_storage(settings.db if url is None else url, settings)
         pool = ThreadPoolExecutor(max_workers=settings.search_threads, thread_name_prefix="search")
@@ -141,16 +142,18 @@ class Database:
             columns = {c.name: dict(s) for c, s in await self.columns.list(LOCAL, table.full_name)}
             tables.append({"name": table.full_name, "rows": rows, "embedding_columns": columns})
         entries, size = await self.cache.size()
+        stored, pool = self._storage.stored_bytes, self._storage.pool
         return {
             "url": self.url,
             "backend": type(self.backend).__name__.removesuffix("Backend").lower(),
             "tables": tables,
-            "bytes_on_disk": _bytes_below(self._storage.directory),
+            "bytes_on_disk": await stored() if stored else _bytes_below(self._storage.directory),
             "resident_bytes": self.registry.held(),
             "resident_limit": self.settings.resident_bytes,
             "cache": {"memory": self.embedder.cache_stats(), "persistent": {"size": entries, "bytes": size}},
             "models_loaded": self.embedder.models.loaded_ids(),
             "jobs": [j.model_dump() for j in await self._unfinished_jobs()],
+            **({"pool": pool()} if pool else {}),
         }
 
     async def _unfinished_jobs(self) -> list[Job]:
@@ -171,6 +174,11 @@ def _registry(budget: int) -> ResidentRegistry:
 def restore(file: str | os.PathLike[str], url: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Makes the backup `file` the database at `url`. Raises InvalidInput, AlreadyExists (unless `overwrite`),
     DatabaseDamaged, DatabaseNewer."""
+    if in_server(url):
+        raise Unsupported(
+            f"{shown(str(url))} is restored as every PostgreSQL database is",
+            hint="pg_restore brings back what pg_dump wrote; vectable copy moves tables between databases",
+        )
     directory = database_directory(url)
     if directory is None:
         raise Unsupported("a database in memory cannot be restored", hint="name a directory")

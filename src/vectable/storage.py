@@ -11,11 +11,12 @@ from urllib.parse import unquote
 
 from vectable.config import Settings
 from vectable.core.schema import new_id
-from vectable.errors import InvalidInput
+from vectable.errors import InvalidInput, Unsupported
 from vectable.interfaces import Backend, StateStore, VectorCache
 
+_MAY_NAME_A_SERVER = re.compile(r"^postgres|^\s*[a-z_]+\s*=|\bpassword\s*=", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
-_FORMS = "a directory, sqlite:///DIRECTORY, or memory:"
+_FORMS = "a directory, sqlite:///DIRECTORY, postgresql://USER@HOST/DATABASE, or memory:"
 
 
 @dataclass(slots=True)
@@ -23,6 +24,7 @@ class Storage:
     """What a URL opens: the ports, and what only this kind of storage can do."""
 
     url: str
+    """For people: without a password."""
     backend: Backend
     state: StateStore
     cache: VectorCache
@@ -32,6 +34,43 @@ class Storage:
     index_directory: Path | None
     close: Callable[[], Awaitable[None]]
     backup: Callable[..., Awaitable[None]] | None = None
+    stored_bytes: Callable[[], Awaitable[int]] | None = None
+    """What tables, vectors, bookkeeping and cache take up in a server; None where files say so."""
+    pool: Callable[[], dict[str, int]] | None = None
+    """Connections to a server: how many there are and how busy; None where there is no server."""
+
+
+def in_server(url: str | os.PathLike[str]) -> bool:
+    """Whether `url` names a database of a PostgreSQL server. A path object never does: write a directory
+    whose name begins like a scheme or like `host=` as `./name`."""
+    if not isinstance(url, str) or url.partition(":")[0].lower() in ("memory", "sqlite"):
+        return False
+    # What asyncpg costs is paid by those who name a server.
+    if not _MAY_NAME_A_SERVER.search(url):
+        return False
+    from vectable.drivers.postgres import is_postgres
+
+    return is_postgres(url)
+
+
+def shown(url: str) -> str:
+    """`url` for people and logs: a server's without its password, others as they are."""
+    if not in_server(url):
+        return url
+    from vectable.drivers.postgres import Address
+
+    return Address.parse(url).display
+
+
+async def exists(url: str | os.PathLike[str]) -> bool:
+    """Whether there is a database of ours at `url`. Creates nothing. Raises InvalidInput, and what connecting
+    to a server raises."""
+    if in_server(url):
+        from vectable.drivers.postgres import is_prepared
+
+        return await is_prepared(str(url))
+    directory = database_directory(url)
+    return directory is not None and (directory / "vectable.db").exists()
 
 
 def database_directory(url: str | os.PathLike[str]) -> Path | None:
@@ -62,7 +101,10 @@ def database_directory(url: str | os.PathLike[str]) -> Path | None:
 
 
 async def open_storage(url: str | os.PathLike[str], settings: Settings) -> Storage:
-    """Opens what `url` names, creating it when missing. Raises BackendError's kinds, InvalidInput."""
+    """Opens what `url` names, creating it when missing (a server's database, never: only what is ours in it).
+    Raises BackendError's kinds, InvalidInput."""
+    if in_server(url):
+        return await _open_postgres(str(url), settings)
     directory = database_directory(url)
     return await (_open_memory() if directory is None else _open_sqlite(directory, settings))
 
@@ -112,4 +154,54 @@ async def _open_sqlite(directory: Path, settings: Settings) -> Storage:
         index_directory=driver.index_directory,
         close=close,
         backup=driver.backup,
+    )
+
+
+async def _open_postgres(url: str, settings: Settings) -> Storage:
+    from dataclasses import asdict
+
+    from vectable.backends.postgres import PostgresBackend
+    from vectable.drivers.postgres import PostgresDriver
+    from vectable.state.postgres import PostgresStateStore, PostgresVectorCache
+
+    driver = PostgresDriver(
+        url,
+        pool_least=min(settings.postgres_pool_min, settings.postgres_pool_max),
+        pool_most=settings.postgres_pool_max,
+        pool_wait_s=settings.postgres_pool_wait_ms / 1000,
+        statement_timeout_ms=settings.postgres_statement_timeout_ms,
+        rows_schema=settings.postgres_rows_schema,
+    )
+    backend = PostgresBackend(driver)
+
+    async def close() -> None:
+        await backend.close()
+        await driver.close()
+
+    async def backup(*_: object, **__: object) -> None:
+        raise Unsupported(
+            f"{driver.address.display} is backed up as every PostgreSQL database is",
+            hint="pg_dump --format=custom --file=FILE DATABASE; pg_restore brings it back, vectors included",
+        )
+
+    try:
+        await driver.open()
+        await backend.open()
+    except BaseException:
+        await close()
+        raise
+    # Every copy and every restored backup is a database of its own: what it goes on with is another history.
+    identity = f"{driver.identity}-{driver.incarnation}"
+    return Storage(
+        url=driver.address.display,
+        backend=backend,
+        state=PostgresStateStore(driver),
+        cache=PostgresVectorCache(driver),
+        identity=identity,
+        directory=None,
+        index_directory=settings.cache_directory / "indexes" / identity,
+        close=close,
+        backup=backup,
+        stored_bytes=driver.stored_bytes,
+        pool=lambda: asdict(driver.pool_status()),
     )

@@ -71,7 +71,7 @@ def test_a_misspelt_command_is_told_what_there_is(cli: CommandLine, name: str, h
         (["search", "books", "x", "--where", "year > ?"], "Error: "),
         (["search", "books", "x", "--on", "title"], "vector columns: blurb_embedding"),
         (["search", "books", ""], "the text to search for is empty"),
-        (["tables", "--db", "mysql://here"], "give a directory, sqlite:///DIRECTORY, or memory:"),
+        (["tables", "--db", "mysql://here"], "give a directory, sqlite:///DIRECTORY, postgresql://"),
         (["tables", "--db", "memory:"], "a database in memory is empty"),
         (["models", "no/such-model"], "no/such-model"),
         (["restore", "books.csv", "--db", "again"], "Hint: name another file made by vectable backup"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vectable.cli.options import db_option, json_option, open_existing, run
+from vectable.cli.options import db_option, json_option, open_existing, run, shown
 from vectable.cli.output import size, write, write_json
 
 _OVERWRITE = "Replace what is there."
@@ -56,6 +56,6 @@ def restore_command(file: str, overwrite: bool, db: str, as_json: bool) -> None:
 
     restore(file, db, overwrite=overwrite)
     if as_json:
-        write_json({"db": db, "file": file})
+        write_json({"db": shown(db), "file": file})
     else:
-        write(f"Restored {file} to {db}.")
+        write(f"Restored {file} to {shown(db)}.")

@@ -28,7 +28,8 @@ def db_option(function: F) -> F:
         "--db",
         metavar="URL",
         callback=_named_before,
-        help=f"A directory, or sqlite:///DIRECTORY.  [default: $VECTABLE_DB, else {DEFAULT_DATABASE}]",
+        help="A directory, or postgresql://USER@HOST/DATABASE.  "
+        f"[default: $VECTABLE_DB, else {DEFAULT_DATABASE}]",
     )(function)
 
 
@@ -39,7 +40,7 @@ def json_option(function: F) -> F:
 
 async def open_existing(db: str, **settings: Any) -> AsyncDatabase:
     """Opens a database that is there. Raises NotFound otherwise: looking creates nothing."""
-    require_database(db)
+    await require_database(db)
     return await open_database(db, **settings)
 
 
@@ -50,27 +51,29 @@ async def open_database(db: str, **settings: Any) -> AsyncDatabase:
     return await connect_async(db, **settings)
 
 
-def require_database(db: str) -> None:
-    """Raises NotFound when `db` names a directory without a database, Unsupported for one in memory."""
+async def require_database(db: str) -> None:
+    """Raises NotFound when there is no database of ours at `db`, Unsupported for one in memory, and what
+    connecting to a server raises."""
     from vectable.errors import NotFound, Unsupported
-    from vectable.storage import database_directory
+    from vectable.storage import database_directory, exists, in_server, shown
 
-    directory = database_directory(db)
-    if directory is None:
+    server = in_server(db)
+    directory = None if server else database_directory(db)
+    if not server and directory is None:
         raise Unsupported("a database in memory is empty in every process", hint="name a directory with --db")
-    if not is_there(db):
+    if not await exists(db):
+        where = f"no database of Vectable's in {shown(db)}" if server else f"no database in {directory}"
         raise NotFound(
-            f"there is no database in {directory}",
+            f"there is {where}",
             hint="name another with --db, or make one: vectable demo, or vectable import TABLE FILE",
         )
 
 
-def is_there(db: str) -> bool:
-    """Whether `db` names a directory with a database in it."""
-    from vectable.storage import database_directory
+def shown(db: str) -> str:
+    """`db` for people: without a password."""
+    from vectable.storage import shown
 
-    directory = database_directory(db)
-    return directory is not None and (directory / "vectable.db").exists()
+    return shown(db)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from vectable.cli.options import db_option, json_option
+from vectable.cli.options import db_option, json_option, shown
 from vectable.cli.output import write, write_json
+from vectable.cli.postgres import database_of, with_postgres_option
 from vectable.cli.report import note
 
 
@@ -17,6 +19,7 @@ from vectable.cli.report import note
 Examples:
   vectable serve
   vectable serve --db ./vectable-demo --port 8080
+  vectable serve --with-postgres ./vectable-postgres
   curl http://127.0.0.1:3000/api/v1/tables
   curl http://127.0.0.1:3000/api/v1/tables/code_layouts/search/similarity \\
       -H 'content-type: application/json' \\
@@ -85,9 +88,10 @@ Every setting can be given as VECTABLE_NAME in the environment, too: VECTABLE_PO
     default=None,
     help="Hashes in place of every model: for tests, no meaning.",
 )
+@with_postgres_option
 @db_option
 @json_option
-def serve_command(db: str, as_json: bool, **given: Any) -> None:
+def serve_command(db: str, as_json: bool, with_postgres: Path | None, **given: Any) -> None:
     """Serve a database over HTTP until interrupted. Only this machine can reach it, unless told otherwise.
 
     With --json, one document says where it listens. Ctrl-C and SIGTERM are how it ends: exit code 0."""
@@ -98,20 +102,21 @@ def serve_command(db: str, as_json: bool, **given: Any) -> None:
     from vectable.server.run import serve
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    settings = Settings.from_environment(db=db, **given)
+    where = shown(db) if with_postgres is None else f"PostgreSQL in {with_postgres}"
 
     def ready(url: str) -> None:
         if as_json:
-            write_json({"url": url, "db": db, "docs": f"{url}/docs"})
+            write_json({"url": url, "db": where, "docs": f"{url}/docs"})
         else:
-            write(f"Vectable serves {db} at {url}")
+            write(f"Vectable serves {where} at {url}")
             write(f"  tables   {url}/api/v1/tables\n  docs     {url}/docs\n  health   {url}/health")
             note("Ctrl-C stops it.")
 
     # SIGTERM is obeyed as Ctrl-C is: the database is closed before the process ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        serve(settings, ready=ready)
+        with database_of(db, with_postgres) as address:
+            serve(Settings.from_environment(db=address, **given), ready=ready)
     except KeyboardInterrupt:
         pass  # how a server is stopped
     if not as_json:

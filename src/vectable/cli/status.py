@@ -31,6 +31,9 @@ def status_command(db: str, as_json: bool) -> None:
     write(
         f"{size(found['bytes_on_disk'])} on disk, {cached['size']:,} cached vectors ({size(cached['bytes'])})"
     )
+    if "pool" in found:
+        pool = found["pool"]
+        write(f"{pool['busy']} of {pool['open']} connections in use, {pool['most']} at most")
     for table in found["tables"]:
         write(f"\n{table['name']}: {table['rows']:,} rows")
         for name, states in table["embedding_columns"].items():

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vectable.cli.options import DEFAULT_DATABASE, db_option, json_option, open_database, run
+from vectable.cli.options import DEFAULT_DATABASE, db_option, json_option, open_database, run, shown
 from vectable.cli.output import heading, times, write, write_columns, write_json
+from vectable.cli.postgres import database_of, with_postgres_option
 from vectable.cli.report import note
 
 if TYPE_CHECKING:
@@ -30,26 +31,29 @@ if TYPE_CHECKING:
 Examples:
   vectable demo
   vectable demo --db ./vectable-demo
+  vectable demo --with-postgres ./vectable-postgres
 
 \b
 The first run embeds about 10,000 texts: one to three minutes on two cores. It may be interrupted:
 the next run goes on. Run again, it embeds nothing and takes seconds.""",
 )
 @click.option("--limit-rows", type=click.IntRange(1), hidden=True, help="Only so many rows, spread evenly.")
+@with_postgres_option
 @db_option
 @json_option
-def demo_command(limit_rows: int | None, db: str, as_json: bool) -> None:
+def demo_command(limit_rows: int | None, with_postgres: Path | None, db: str, as_json: bool) -> None:
     """Build the table code_layouts from the documentation of this Python's standard library, embed it, and
     ask it questions. Needs no network."""
     try:
-        run(_demo(db, limit_rows, as_json))
+        with database_of(db, with_postgres) as address:
+            run(_demo(address, limit_rows, as_json, with_postgres))
     except KeyboardInterrupt:
         if not as_json:
             note("\nWhat is embedded stays. The same command goes on where this one stopped.")
         raise
 
 
-async def _demo(db: str, limit: int | None, as_json: bool) -> None:
+async def _demo(db: str, limit: int | None, as_json: bool, with_postgres: Path | None) -> None:
     from vectable.cli.demo.ask import QUESTIONS, ask
     from vectable.cli.demo.build import build
     from vectable.cli.demo.documentation import QUALITY_RULE
@@ -70,7 +74,11 @@ async def _demo(db: str, limit: int | None, as_json: bool) -> None:
                 _show(question.text, question.where, found)
             asked.append({"question": question.text, "where": question.where, **_data(found)})
     if as_json:
-        write_json({**dataclasses.asdict(built), "db": db, "table": "code_layouts", "questions": asked})
+        write_json(
+            {**dataclasses.asdict(built), "db": shown(db), "table": "code_layouts", "questions": asked}
+        )
+    elif with_postgres is not None:
+        _next_with_postgres(with_postgres)
     else:
         _next(db, built)
 
@@ -98,7 +106,20 @@ def _data(found: Result) -> dict[str, Any]:
     return as_data(found, explain=False)
 
 
+def _next_with_postgres(directory: Path) -> None:
+    """The server ends with this command, so only what starts it again goes on from here."""
+    heading("\nTry next")
+    write(
+        f"""\
+  {_program("vectable")} serve --with-postgres {quote(str(directory))}      and, in another terminal:
+  curl http://127.0.0.1:3000/api/v1/tables/code_layouts/search/similarity \\
+    -H 'content-type: application/json' \\
+    -d '{{"query": "compress a file", "column": "teaches_embedding", "limit": 3, "select": ["title"]}}'"""
+    )
+
+
 def _next(db: str, built: Built) -> None:
+    db = shown(db)
     vectable, python = _program("vectable"), _program("python")
     option = "" if db == DEFAULT_DATABASE else f" --db {quote(db)}"
     # Not indented: this is for copying, and Python minds.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from vectable.cli.options import db_option, is_there, json_option, open_database, run
+from vectable.cli.options import db_option, json_option, open_database, run, shown
 from vectable.cli.output import write, write_json
 from vectable.cli.report import note
 
@@ -75,17 +76,18 @@ def import_command(table: str, file: Path, db: str, as_json: bool, **request: An
         if states.get("error"):
             note(f"  {states['error']:,} could not be embedded; their rows are kept")
     if found["states"]:
-        write(f'Search it: vectable search {found["table"]} "…" --db {db}')
+        write(f'Search it: vectable search {found["table"]} "…" --db {quote(shown(db))}')
 
 
 async def _import(db: str, name: str, file: Path, request: dict[str, Any]) -> dict[str, Any]:
     from vectable.cli.importing.load import load
     from vectable.ingest import format_of
+    from vectable.storage import exists
 
     named = {"jsonl": "ndjson"}.get(request["kind"], request["kind"])
     kind = named or format_of(file)
     # Of a file that cannot be one, no database is left behind.
-    columns = None if is_there(db) else _columns(file, kind, request)
+    columns = None if await exists(db) else _columns(file, kind, request)
     async with await open_database(db) as database:
         table, created = await _table(database, name, columns, file, kind, request)
         for text in request["embed"]:

@@ -54,15 +54,17 @@ _KEYWORD = re.compile(
     re.DOTALL,
 )
 _LOOKS_LIKE_KEYWORDS = re.compile(rf"\s*(?:{'|'.join(PARAMETERS)})\s*=", re.IGNORECASE)
+_HOLDS_A_PASSWORD = re.compile(r"(?:^|\s)password\s*=", re.IGNORECASE)
 _DEFAULT_CONNECT_S = 10.0
 
 
 def is_postgres(url: str) -> bool:
-    """Whether `url` speaks of PostgreSQL: by its scheme, or by beginning with one of libpq's keywords."""
+    """Whether `url` speaks of PostgreSQL: by its scheme, or by beginning with one of libpq's keywords. So
+    does whatever gives a password by keyword: taken for a path, it would be shown."""
     scheme, colon, _ = url.partition(":")
     if colon and scheme.lower() in ("postgres", "postgresql"):
         return True
-    return _LOOKS_LIKE_KEYWORDS.match(url) is not None
+    return bool(_LOOKS_LIKE_KEYWORDS.match(url) or _HOLDS_A_PASSWORD.search(url))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from vectable.drivers.postgres import migrations
 from vectable.drivers.postgres.address import Address
 from vectable.drivers.postgres.connection import Connection, connect
 from vectable.drivers.postgres.failures import RETRIED, TRANSLATED, Translated, is_lost, translate
+from vectable.drivers.postgres.names import SCHEMA
 from vectable.drivers.postgres.pool import Pool, PoolStatus
 from vectable.errors import BackendError, InvalidInput, OutcomeUnknown
 
@@ -117,6 +118,24 @@ class PostgresDriver:
         """How many connections there are and how busy they are."""
         return self._pool.status()
 
+    async def stored_bytes(self) -> int:
+        """What is ours takes up, on disk: everything in the schema `vectable`, and the rows of tables we
+        made."""
+
+        async def run(connection: Connection) -> int:
+            return int(
+                await connection.fetchval(
+                    "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint"
+                    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                    " WHERE c.relkind IN ('r', 'm') AND (n.nspname = $1 OR EXISTS ("
+                    "  SELECT FROM vectable.tables t WHERE t.attached IS NULL"
+                    "  AND t.rows_schema = n.nspname AND t.rows_name = c.relname))",
+                    SCHEMA,
+                )
+            )
+
+        return await self.read(run)
+
     # --- reading and writing
 
     @asynccontextmanager
@@ -216,6 +235,18 @@ class PostgresDriver:
     def _require_open(self) -> None:
         if not self._opened:
             raise BackendError(f"the database {self.address.display} is not open")
+
+
+async def is_prepared(address: Address | str) -> bool:
+    """Whether the database at `address` has been opened by us before. Creates nothing. Raises what connecting
+    raises, DatabaseNewer, and InvalidInput for a schema `vectable` of another program."""
+    where = Address.parse(address) if isinstance(address, str) else address
+    with Translated(where.display):
+        connection = await connect(where, vector_schema=None)
+        try:
+            return await migrations.version_of(connection, where.display) > 0
+        finally:
+            await connection.close()
 
 
 async def _who(connection: Connection) -> tuple[str, str]:
