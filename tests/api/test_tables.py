@@ -16,6 +16,7 @@ from vectable.errors import (
     AlreadyExists,
     Conflict,
     IndexNotFound,
+    InvalidFilter,
     InvalidInput,
     InvalidRow,
     JobNotFound,
@@ -375,3 +376,15 @@ def test_a_model_that_breaks_costs_no_row(db: Database, monkeypatch: pytest.Monk
     assert "embedding stopped: unexpected RuntimeError: the model has gone" in repr(result)
     monkeypatch.undo()
     assert table.refresh("meaning").states["ready"] == 300
+
+
+def test_text_with_its_parameters_is_one_argument(layouts: Table) -> None:
+    good = ("quality_score >= ? and language != ?", 7, "Rust")
+    assert layouts.count(good) == layouts.where(good).count() == layouts.where(*good).count() == 2
+    assert layouts.search("hooks", where=good).to_arrow().num_rows == 2
+    assert layouts.refresh("teaches_embedding", where=good, force=True).matched == 2
+    assert layouts.update(good, {"title": "Good"}) == 2
+    assert layouts.count(["title = 'Good'", "quality_score = 9"]) == 1
+    assert layouts.delete(("title = ?", "Good")) == 2
+    with pytest.raises(InvalidFilter, match="1 `\\?` but 2 parameters"):
+        layouts.delete(("title = ?", "Good", "Bad"))

@@ -39,8 +39,8 @@ class Chain(Generic[Q_co]):
 
         `condition`: `t.stars >= 5`, a clause or combination as a dict, a list of those, or SQL-like text
         with `?` for each of `more` ("stars >= ? and language = ?", 5, "Python"). Without text, `more` are
-        further conditions. `language="Python"` is equality, `language=None` is null. Raises
-        InvalidFilter."""
+        further conditions; text among them comes with its parameters as a tuple, ("stars >= ?", 5).
+        `language="Python"` is equality, `language=None` is null. Raises InvalidFilter."""
         predicates = conditions(condition, more, equals)
         return self._derive(self._spec().and_where(and_(predicates)) if predicates else self._spec())
 
@@ -126,7 +126,10 @@ def only_vector_column(table: Table) -> str:
 
 
 def condition_of(where: Any) -> Any:
-    """A filter as the engine takes it: nodes, dicts, lists, or text without parameters."""
+    """A filter as the engine takes it: nodes, dicts, lists, text; a tuple that begins with text is that text
+    with its parameters."""
+    if isinstance(where, tuple) and where and isinstance(where[0], str):
+        return SqlFilter(sql=where[0], params=where[1:])
     if isinstance(where, (Clause, Combination, Negation, SqlFilter)) or where is None:
         return where
     if isinstance(where, (Mapping, list, tuple, str)):
@@ -142,7 +145,7 @@ def condition_of(where: Any) -> Any:
         )
     raise InvalidFilter(
         f"a {type(where).__name__} is not a filter",
-        hint='write t.stars >= 5, {"column": …, "operator": …, "value": …} or "stars >= ?", 5',
+        hint='write t.stars >= 5, {"column": …, "operator": …, "value": …} or ("stars >= ?", 5)',
     )
 
 

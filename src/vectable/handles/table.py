@@ -129,14 +129,17 @@ class AsyncTable(Columns, Chain[AsyncTableQuery]):
         return await self.insert(rows, on_conflict="replace", wait=wait)
 
     async def update(self, where: Any, values: Mapping[str, Any], *, all: bool = False) -> int:
-        """Sets `values` in every matching row; how many rows. Embeddings made from them follow. An empty
-        filter is refused (InvalidInput) unless `all`. Raises UnknownColumn, InvalidFilter, InvalidRow."""
+        """Sets `values` in every matching row; how many rows. Embeddings made from them follow. `where` is
+        one condition, as `where()` takes them; text with its parameters is a tuple, ("stars >= ?", 5). An
+        empty filter is refused (InvalidInput) unless `all`. Raises UnknownColumn, InvalidFilter,
+        InvalidRow."""
         engine = self._database.engine
         condition = condition_of(where)
         return await engine.writer.update(self._database.context, self._name, condition, values, all=all)
 
     async def delete(self, where: Any, *, all: bool = False) -> int:
-        """Deletes every matching row; how many. An empty filter is refused (InvalidInput) unless `all`."""
+        """Deletes every row that matches `where`, as of `update`; how many. An empty filter is refused
+        (InvalidInput) unless `all`."""
         engine = self._database.engine
         return await engine.writer.delete(self._database.context, self._name, condition_of(where), all=all)
 

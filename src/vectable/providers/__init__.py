@@ -17,6 +17,7 @@ from vectable.interfaces import EmbeddingProvider, ModelCard
 from vectable.providers.catalog import (
     HASHING,
     KNOWN_MODELS,
+    RUNTIMES,
     HashingName,
     ModelType,
     canonical_name,
@@ -44,7 +45,7 @@ def known_models(fake: bool | None = None) -> list[ModelCard]:
     """The models that can be named here, the default first. Looks at the disk, not at the network. `fake`
     overrides the environment."""
     fake = fake_embeddings() if fake is None else fake
-    servable = [m.id for m in KNOWN_MODELS.values() if m.runtime == "onnx" or fake]
+    servable = [m.id for m in KNOWN_MODELS.values() if m.runtime in RUNTIMES or fake]
     return [resolve(name, fake=fake) for name in (*servable, HASHING)]
 
 
@@ -93,7 +94,7 @@ def load(
     if card is not None:
         return _hashing(card)
     known = KNOWN_MODELS.get(canonical_name(name)) if not looks_like_path(name) else None
-    if known is not None and known.runtime != "onnx":
+    if known is not None and known.runtime not in RUNTIMES:
         raise Unsupported(
             f"{known.id} embeds images, which no model here does yet",
             hint="VECTABLE_FAKE_EMBEDDINGS=1 puts the hashing model in its place",

@@ -28,6 +28,7 @@ _PAGES_PER_STEP = 1_024
 _BUSY_TIMEOUT_S = 30.0
 _MAX_JUMP = 1 << 40
 _STAGED = "restoring"
+_OR_REPLACE = "or say overwrite=True (--overwrite on the command line)"
 _ANOTHER = "name another file made by vectable backup; nothing was changed"
 _LEFTOVER = re.compile(rf"\.+{_STAGED}(?:\.(\d+)-[0-9a-f]+\.partial(?:-\w+)?)?")
 
@@ -48,7 +49,7 @@ def backup(source: Source, file: Path, overwrite: bool, progress: Progress | Non
     if file.parent == source.file.parent:
         raise InvalidInput(f"{file} is inside the database's own directory", hint="put backups elsewhere")
     if file.exists() and not overwrite:
-        raise AlreadyExists(f"{file} exists", hint="choose another name, or allow overwriting")
+        raise AlreadyExists(f"{file} exists", hint=f"choose another name, {_OR_REPLACE}")
     with _replacing(file) as partial, Translated(partial), source.reading() as connection:
         # A transaction held open pins the moment: writers no longer make the copy start over.
         connection.execute("SELECT 1 FROM meta").fetchone()
@@ -85,11 +86,15 @@ def _replacing(file: Path) -> Iterator[Path]:
 
 
 def restore(
-    file: str | os.PathLike[str], directory: str | os.PathLike[str], *, overwrite: bool = False
+    file: str | os.PathLike[str],
+    directory: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> None:
     """Makes the backup `file` the database in `directory`, all of it or nothing. Marks and cursors taken
     before expire, derived index files are dropped. Processes that have the database open see the restored
-    content at their next read.
+    content at their next read. `progress` hears of the pages copied.
 
     Raises InvalidInput (no such file, not a backup), DatabaseDamaged, DatabaseNewer; AlreadyExists when
     `directory` holds a database with content and `overwrite` is false; ReadOnlyDatabase, DiskFull."""
@@ -102,11 +107,11 @@ def restore(
     database = home / "vectable.db"
     state = _state_of(database)
     if state != "empty" and not overwrite:
-        raise AlreadyExists(f"{home} holds a database", hint="choose another directory, or allow overwriting")
+        raise AlreadyExists(f"{home} holds a database", hint=f"choose another directory, {_OR_REPLACE}")
     if not home.parent.is_dir():
         raise InvalidInput(f"there is no directory {home.parent}", hint="create it first")
     with _directory(home):
-        _restore(backup_file, database, in_place=database.exists() and state != "damaged")
+        _restore(backup_file, database, database.exists() and state != "damaged", progress)
     shutil.rmtree(home / "indexes", ignore_errors=True)
 
 
@@ -128,13 +133,13 @@ def _directory(home: Path) -> Iterator[None]:
         raise
 
 
-def _restore(backup_file: Path, database: Path, in_place: bool) -> None:
+def _restore(backup_file: Path, database: Path, in_place: bool, progress: Progress | None) -> None:
     remove_leftovers(database.parent)
     staged = database.with_name(f".{_STAGED}")
     with _replacing(staged) as partial, Translated(partial):
         try:
             with Translated(backup_file), _opened_backup(backup_file) as source:
-                _copy(source, partial, None)
+                _copy(source, partial, progress)
         except (DatabaseDamaged, InvalidInput) as error:
             raise type(error)(error.detail, hint=_ANOTHER, context=error.context) from error
         with closing(connect(partial, "write", busy_timeout_s=_BUSY_TIMEOUT_S)) as copy:
