@@ -171,9 +171,15 @@ def _registry(budget: int) -> ResidentRegistry:
     return ResidentRegistry(FaissLibrary(), budget)
 
 
-def restore(file: str | os.PathLike[str], url: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Makes the backup `file` the database at `url`. Raises InvalidInput, AlreadyExists (unless `overwrite`),
-    DatabaseDamaged, DatabaseNewer."""
+def restore(
+    file: str | os.PathLike[str],
+    url: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Makes the backup `file` the database at `url`; `progress` hears of the pages copied. Raises
+    InvalidInput, AlreadyExists (unless `overwrite`), DatabaseDamaged, DatabaseNewer."""
     if in_server(url):
         raise Unsupported(
             f"{shown(str(url))} is restored as every PostgreSQL database is",
@@ -184,7 +190,7 @@ def restore(file: str | os.PathLike[str], url: str | os.PathLike[str], *, overwr
         raise Unsupported("a database in memory cannot be restored", hint="name a directory")
     from vectable.drivers.sqlite.backup import restore as restore_directory
 
-    restore_directory(file, directory, overwrite=overwrite)
+    restore_directory(file, directory, overwrite=overwrite, progress=progress)
 
 
 def _bytes_below(directory: Path | None) -> int:

@@ -77,8 +77,8 @@ def database_directory(url: str | os.PathLike[str]) -> Path | None:
     """The directory of an embedded database; None for `memory:`, which ends with the process.
 
     A path object is a directory, and so is text: `sqlite:///a/b` is the absolute path /a/b, percent-decoded,
-    `sqlite:a/b` a relative one; write a directory whose name begins like a scheme as `./name:`. Raises
-    InvalidInput, with the known forms, for anything else."""
+    `sqlite:a/b` and `sqlite:///./a/b` are relative ones; write a directory whose name begins like a scheme
+    as `./name:`. Raises InvalidInput, with the known forms, for anything else."""
     text = os.fspath(url) if isinstance(url, (str, os.PathLike)) else None
     if not isinstance(text, str) or not text.strip() or "\x00" in text:
         raise InvalidInput(f"{url!r} is not the address of a database", hint=f"give {_FORMS}")
@@ -93,6 +93,8 @@ def database_directory(url: str | os.PathLike[str]) -> Path | None:
     if scheme != "sqlite":
         raise InvalidInput(f"there is no backend {scheme!r}", hint=f"give {_FORMS}")
     path = unquote(rest)
+    if path.startswith(("///./", "///../")):
+        path = path[3:]  # nobody means the root by that
     if path.startswith("//"):
         path = "/" + path[3:].lstrip("/") if path[3:].strip("/") and path[2] == "/" else ""
     if not path or "\x00" in path:

@@ -52,9 +52,13 @@ Examples:
 def restore_command(file: str, overwrite: bool, db: str, as_json: bool) -> None:
     """Make FILE, written by `vectable backup`, the database --db names. The file is checked first, and a
     database that is there is replaced only with --overwrite."""
-    from vectable.database import restore
+    from pathlib import Path
 
-    restore(file, db, overwrite=overwrite)
+    from vectable.database import restore
+    from vectable.handles.progress import progress
+
+    with progress(f"restore {Path(file).name}", "pages") as update:
+        restore(file, db, overwrite=overwrite, progress=lambda done, total: update(done, total or None))
     if as_json:
         write_json({"db": shown(db), "file": file})
     else:

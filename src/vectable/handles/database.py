@@ -173,7 +173,7 @@ class AsyncDatabase:
     async def backup(self, file: str | Path, *, overwrite: bool = False) -> None:
         """Writes a consistent copy of everything to one file, while the database is used. Raises
         AlreadyExists unless `overwrite`, DiskFull."""
-        with progress(f"backup to {file}", "pages") as update:
+        with progress(f"backup to {Path(file).name}", "pages") as update:
             await self.engine.backup(
                 file, overwrite=overwrite, progress=lambda done, total: update(done, total or None)
             )
