@@ -47,6 +47,7 @@ SPELLINGS: list[tuple[Predicate, Any, str, tuple[Any, ...]]] = [
     (t("a") == True, {"column": "a", "operator": "=", "value": True}, "a = TRUE", ()),  # noqa: E712
     (t("a") != -1.5, {"column": "a", "operator": "!=", "value": -1.5}, "a <> -1.5", ()),
     (t("a") < 3, {"column": "a", "operator": "<", "value": 3}, "3 > a", ()),
+    (t("a") <= 3, {"column": "a", "operator": "<=", "value": 3}, "3 >= a", ()),
     (t("a").in_((1, 2)), {"column": "a", "operator": "in", "value": [1, 2]}, "a in (?, 2)", (1,)),
     (t("a").not_in([]), {"column": "a", "operator": "not in", "value": []}, "a not in ()", ()),
     (~t("a").in_([1]), {"op": "not", "arg": {"column": "a", "operator": "in",
@@ -93,6 +94,17 @@ SPELLINGS: list[tuple[Predicate, Any, str, tuple[Any, ...]]] = [
     (TRUE, [], "true", ()),
     (FALSE, {"op": "or", "args": []}, "false", ()),
 ]  # fmt: skip
+
+
+def test_the_spellings_cover_every_operator() -> None:
+    def operators(node: Predicate) -> set[str]:
+        if isinstance(node, Clause):
+            return {node.operator}
+        parts = [node.arg] if isinstance(node, Negation) else node.args
+        return set().union(*(operators(part) for part in parts))
+
+    covered = set().union(*(operators(node) for node, *_ in SPELLINGS))
+    assert covered == set(OPERATORS)
 
 
 @pytest.mark.parametrize(("python", "body", "sql", "params"), SPELLINGS)
