@@ -46,24 +46,26 @@ class PostgresDatabases:
         """The name of a new database; without `extension`, pgvector is left for others to install."""
         name = f"vectable_test_{secrets.token_hex(6)}"
         if extension and not self._made:
-            self._run(f"CREATE DATABASE {quote(self._template)} ENCODING 'UTF8' TEMPLATE template0")
-            self._run("CREATE EXTENSION vector", self._template)
+            self.run(f"CREATE DATABASE {quote(self._template)} ENCODING 'UTF8' TEMPLATE template0")
+            self.run("CREATE EXTENSION vector", self._template)
             self._made = True
         template = quote(self._template) if extension else "template0"
-        self._run(f"CREATE DATABASE {quote(name)} ENCODING 'UTF8' TEMPLATE {template}")
+        self.run(f"CREATE DATABASE {quote(name)} ENCODING 'UTF8' TEMPLATE {template}")
         return name
 
     def drop(self, name: str) -> None:
         """Removes a database, whoever is still connected to it."""
-        self._run(f"DROP DATABASE IF EXISTS {quote(name)} WITH (FORCE)")
+        self.run(f"DROP DATABASE IF EXISTS {quote(name)} WITH (FORCE)")
 
     def close(self) -> None:
         """Removes what was made beside the databases handed out."""
         if self._made:
             self.drop(self._template)
 
-    def _run(self, statement: str, database: str | None = None) -> None:
-        async def run() -> None:
+    def run(self, statement: str, database: str | None = None) -> None:
+        """Runs a statement as the role that makes the databases; not from within an event loop."""
+
+        async def execute() -> None:
             arguments = dict(self._address.arguments)
             if database is not None:
                 arguments["database"] = database
@@ -74,7 +76,7 @@ class PostgresDatabases:
                 await connection.close()
 
         with asyncio.Runner() as runner:
-            runner.run(run())
+            runner.run(execute())
 
 
 def _escaped(value: str) -> str:
