@@ -205,7 +205,7 @@ class EndpointTimeout(EndpointError):
 
 
 class EndpointRefused(EndpointError):
-    """A remote endpoint refuses for a reason that repeating does not change: a wrong key, an unknown model."""
+    """A remote endpoint refuses for a reason repeating does not change: a wrong key, an unknown model."""
 
     code = "endpoint-refused"
     retryable = False

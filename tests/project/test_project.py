@@ -17,6 +17,8 @@ CODE = [
     path
     for folder in ("src", "tests", "benchmarks", "docs", "examples")
     for path in sorted((ROOT / folder).rglob("*.py"))
+    # benchmarks/ keeps environments of its own in directories that git ignores.
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
 ]
 MAX_LINES = 400
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "common", "base", "manager", "service", "misc"}

@@ -15,7 +15,7 @@ from vectable.engine.resident.probe import Probe
 from vectable.engine.resident.resident import FAST_SCAN, Codes, Structure
 from vectable.engine.resident.snapshot import Kept, Mask, Positions, Snapshot
 from vectable.engine.search.prepare import Target
-from vectable.engine.search.rank import After, Ranked, best, pool_at, pool_of
+from vectable.engine.search.rank import After, Ranked, best, best_of, pool_of
 
 FLAT_ROWS = 20_000
 """Up to so many rows every search is exact."""
@@ -113,7 +113,7 @@ def _certified(
     positions = nominated
     if snapshot.delta.length:
         positions = np.concatenate([nominated, _delta_positions(snapshot, eligible)])
-    ranked = best(snapshot, probe, pool_at(snapshot, probe, positions), k, target.threshold)
+    ranked = best_of(snapshot, probe, positions, k, target.threshold)
     codes.tried += 1
     if not _proved(probe, ranked, k, target.threshold, unseen):
         codes.failed += 1
@@ -189,7 +189,7 @@ def _approximate(
     keep = None if eligible.mask is None else eligible.mask[:count]
     nominated = structure.index.search(probe.scaled, wanted, keep, {"effort": structure.effort})
     positions = np.concatenate([nominated, _delta_positions(snapshot, eligible)])
-    ranked = best(snapshot, probe, pool_at(snapshot, probe, positions), k, target.threshold)
+    ranked = best_of(snapshot, probe, positions, k, target.threshold)
     if len(ranked.keys) < min(k, eligible.count):
         fallbacks.append(f"{name}: {len(ranked.keys)} hits where {min(k, eligible.count)} may exist")
         return None

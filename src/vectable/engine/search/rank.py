@@ -18,8 +18,8 @@ from vectable.engine.resident.probe import Bounds, Floats, Probe, floor_of_best,
 from vectable.engine.resident.snapshot import Kept, Mask, Positions, Snapshot
 
 _CHUNK = 4_096
-_FEW = 64
-"""Up to so many rows too many are sorted faster as a list than sifted as an array."""
+_FEW = 96
+"""So many rows are sorted faster as a list than sifted as an array."""
 _LOWEST = np.float32(-np.inf)
 _FINITE = 3.4e38
 
@@ -116,6 +116,20 @@ def best(
     if keep is not None:
         positions, scores, distances = positions[keep], scores[keep], distances[keep]
     return _ordered(snapshot, positions, scores, distances, k, pool.examined)
+
+
+def best_of(
+    snapshot: Snapshot, probe: Probe, positions: Positions, k: int, threshold: float | None = None
+) -> Ranked:
+    """The best `k` of the rows at `positions`, each given once, with at least the threshold's score."""
+    if k <= 0 or len(positions) > _FEW:
+        return best(snapshot, probe, pool_at(snapshot, probe, positions), k, threshold)
+    # So few are scored exactly in less time than it takes to find out which of them need it.
+    scores, distances = exact_scores(snapshot, probe, positions)
+    keep = _wanted(snapshot, positions, scores, threshold, None)
+    if keep is not None:
+        positions, scores, distances = positions[keep], scores[keep], distances[keep]
+    return _ordered(snapshot, positions, scores, distances, k, len(positions))
 
 
 def _below(value: float) -> np.float32:
