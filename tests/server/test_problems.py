@@ -141,3 +141,22 @@ def test_validation_is_told_in_one_sentence(model: type, value: object, sentence
     assert len(text) < 400
     assert not [word for word in ("pydantic", "constrained", "ColumnSpec.Col", "validation") if word in text]
     assert text.count(";") <= 1, "a value of one of several forms is told of one"
+
+
+def test_many_thousand_errors_are_told_as_shortly() -> None:
+    """Work that grew with their square would let one body hold a server up."""
+    compared: list[int] = []
+
+    class Place(tuple[object, ...]):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            compared.append(1)
+            return super().__iter__()
+
+        def __getitem__(self, index):  # type: ignore[no-untyped-def]
+            compared.append(1)
+            return super().__getitem__(index)
+
+    found = [{"type": "string_type", "loc": Place(("body", "where", i))} for i in range(20_000)]
+    text = problems.describe_invalid(found)
+    assert text.startswith("`where[0]` must be a string; ") and text.endswith("and 19997 more")
+    assert len(compared) < 1_000

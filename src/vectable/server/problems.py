@@ -168,9 +168,9 @@ def internal_response(request_id: str) -> Response:
 def describe_invalid(found: Sequence[Mapping[str, Any]]) -> str:
     """One sentence about what a request's values lack, from pydantic's or the framework's list of errors:
     the field's path and what is expected there."""
-    found = _by_form(found)
-    sentences = [_sentence(e) for e in found[:3]]
-    more = len(found) - len(sentences)
+    told = _by_form(found[:_COMPARED])
+    sentences = [_sentence(e) for e in told[:3]]
+    more = len(told) - len(sentences) + len(found[_COMPARED:])
     return "; ".join(dict.fromkeys(sentences)) + (f"; and {more} more" if more else "")
 
 
@@ -215,6 +215,8 @@ _CHOICES = ("literal_error", "enum", "union_tag_invalid")
 _TAGS = frozenset(
     {"clause", "combination", "negation", "sql", "list", "str", "constrained-str", "tuple", "body"}
 )
+_COMPARED = 40
+"""Errors compared with each other; there may be one for each of many thousand values."""
 _NAMING = frozenset({"columns", "add_columns", "values", "parameters"})
 """Fields whose own fields are named by the client: what stands behind them is a name."""
 
