@@ -38,6 +38,8 @@ LOST = (
     EOFError,
 )
 """The connection is gone, and with it whatever was not committed."""
+CONFUSED = (pg.InternalClientError,)
+"""The connection lost track of what it was doing, as happens when the server dies at the wrong moment."""
 STARTING = (pg.CannotConnectNowError,)
 """The server is starting up or shutting down: whoever waits a moment will know more."""
 _DOWN_HINT = "check that the server runs and that the address is right"
@@ -47,7 +49,7 @@ def is_lost(error: BaseException) -> bool:
     """Whether `error` says that the connection is gone."""
     if isinstance(error, pg.InterfaceError):
         return "closed" in str(error)
-    return isinstance(error, (*LOST, *STARTING))
+    return isinstance(error, (*LOST, *CONFUSED, *STARTING))
 
 
 def translate(error: BaseException, where: str) -> VectableError:

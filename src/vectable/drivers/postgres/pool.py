@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from vectable.drivers.postgres.connection import Connection
-from vectable.drivers.postgres.failures import STARTING
+from vectable.drivers.postgres.failures import CONFUSED, STARTING
 from vectable.errors import BackendError, Overloaded
 
 _IDLE_S = 300.0
@@ -85,6 +85,10 @@ class Pool:
             yield connection
         except (asyncio.CancelledError, TimeoutError, GeneratorExit):
             self._discard(connection)
+            raise
+        except CONFUSED:
+            connection.terminate()
+            self.release(connection)
             raise
         except BaseException:
             self.release(connection)
