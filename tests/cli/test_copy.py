@@ -32,7 +32,7 @@ def test_named_tables_only(books: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("copy", "nowhere", "made"), 1, "there is no database in nowhere"),
+        (("copy", "nowhere", "made"), 1, "no database of Vectable's in nowhere"),
         (("copy", "vectable-data", "./vectable-data/"), 1, "same database"),
         (("copy", "sqlite:vectable-data", "vectable-data"), 1, "same database"),
         (("copy", "vectable-data", "made", "bokos"), 1, "bokos"),

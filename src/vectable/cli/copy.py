@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     epilog="""\b
 Examples:
   vectable copy ./vectable-data /mnt/big/vectable      every table, and every cached vector
+  vectable copy ./vectable-data postgresql://anna@db/books
   vectable copy ./vectable-data ./for-anna books       one table
   vectable copy ./vectable-data ./for-anna books --json
 
@@ -35,9 +36,9 @@ def copy_command(source: str, destination: str, tables: tuple[str, ...], as_json
     """Copy tables (all of them, unless named) from the database SRC_URL to the database DST_URL: rows,
     definitions, vectors, indexes, cached vectors. Nothing is embedded again.
 
-    Both are URLs as --db takes them; DST_URL is made when missing. The source may be used meanwhile. Each
-    table is checked before it appears: rows counted, a checksum of every column, the hits of sampled
-    searches."""
+    Both are URLs as --db takes them; a directory DST_URL is made when missing. The source may be used
+    meanwhile. Each table is checked before it appears: rows counted, a checksum of every column, the hits of
+    sampled searches."""
     try:
         copied = run(_copy(source, destination, tables))
     except KeyboardInterrupt:

@@ -38,13 +38,13 @@ async def copy_async(
         tables = [tables]
     for url in (source, destination):
         _require_lasting(url)
-    _require_database(source)
+    await _require_database(source)
     from vectable.engine.copy import copy_tables
 
     async with await connect_async(source, **settings) as ours:
         for name in tables or ():
             await ours.table(name)  # before a destination is made for nothing
-        if _same(source, destination):
+        if _same_directory(source, destination):
             raise InvalidInput(
                 "the source and the destination are the same database", hint="name another destination"
             )
@@ -53,28 +53,31 @@ async def copy_async(
                 return await copy_tables(ours.engine, theirs.engine, tables, report)
 
 
-def _directory(url: str | Path) -> Path | None:
-    from vectable.storage import database_directory
-
-    return database_directory(url)
-
-
 def _require_lasting(url: str | Path) -> None:
-    if isinstance(url, str) and url.lower() in ("memory:", "memory://"):
+    from vectable.storage import database_directory, in_server
+
+    if not in_server(url) and database_directory(url) is None:
         raise Unsupported(
             "a database in memory is empty in every process, and gone with it",
             hint="name two databases that last: directories, or servers",
         )
 
 
-def _require_database(url: str | Path) -> None:
-    directory = _directory(url)
-    if directory is not None and not (directory / "vectable.db").exists():
-        raise NotFound(f"there is no database in {directory}", hint="name the one to copy from first")
+async def _require_database(url: str | Path) -> None:
+    from vectable.storage import exists, shown
+
+    if not await exists(url):
+        raise NotFound(
+            f"there is no database of Vectable's in {shown(str(url))}", hint="name the one to copy from first"
+        )
 
 
-def _same(one: str | Path, other: str | Path) -> bool:
-    ours, theirs = _directory(one), _directory(other)
+def _same_directory(one: str | Path, other: str | Path) -> bool:
+    from vectable.storage import database_directory, in_server
+
+    if in_server(one) or in_server(other):
+        return False  # there it shows once both are open
+    ours, theirs = database_directory(one), database_directory(other)
     return ours is not None and theirs is not None and ours.resolve() == theirs.resolve()
 
 

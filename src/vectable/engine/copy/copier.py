@@ -140,6 +140,8 @@ class _Copier:
                 hint=_WAY_OUT,
             )
         result = CopiedTable(table.full_name, "verified")
+        if there.full_name != table.full_name:
+            result.notes.append(f"it is called {there.full_name!r} there")
         keys = await self._differences(table, there, record, result)
         if not keys:
             return result

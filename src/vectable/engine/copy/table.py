@@ -29,7 +29,7 @@ from vectable.engine.copy.record import CopyRecord, Records
 from vectable.engine.copy.result import CopiedTable
 from vectable.engine.copy.rows import copying, weight
 from vectable.engine.copy.side import Report, Side
-from vectable.errors import BackendError, Conflict, MarkExpired, StaleGeneration
+from vectable.errors import BackendError, Conflict, MarkExpired, StaleGeneration, TableNotFound
 from vectable.interfaces import SchemaChange, View
 
 _ROUNDS = 5
@@ -63,16 +63,18 @@ class TableCopy:
         for _ in range(_RESTARTS):
             if record is not None and not same_shape(record.source, table, ids=True):
                 await self._discard(record)
-                record, result.status = None, "copied"
+                record, result.status, result.changed = None, "copied", 0
             try:
                 record = record or await self._begin(table, fresh)
                 await self._make(record)
                 await self._copy_rows(record)
                 await self._finish(record, result)
                 return result, record
-            except (DefinitionChanged, StaleGeneration):
+            except (DefinitionChanged, StaleGeneration, TableNotFound):
                 current = await self._source.catalog.by_id(table.id)
                 if current is None:
+                    if record is not None:
+                        await self._discard(record)
                     raise Conflict(f"table {table.full_name!r} was dropped while it was copied") from None
                 table = current
         raise Conflict(
