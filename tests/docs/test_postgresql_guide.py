@@ -1,0 +1,101 @@
+"""docs/postgresql.md is true: its snippets run, in order, as the role it sets up, on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.docs.test_docs import PROGRAM, ROOT, blocks
+from vectable.config import Settings
+from vectable.drivers.postgres import Address
+from vectable.testing.postgres_server import PostgresDatabases
+
+PAGE = ROOT / "docs" / "postgresql.md"
+
+
+@pytest.fixture
+def role(postgres_databases: PostgresDatabases, postgres_url: str) -> Iterator[str]:
+    """The role that the page makes; gone with everything it owns."""
+    yield "app"
+    postgres_databases.run("DROP OWNED BY app CASCADE", Address.parse(postgres_url).database)
+    postgres_databases.run("DROP ROLE app")
+
+
+def sql(url: str, statements: str) -> list[tuple[object, ...]]:
+    async def run() -> list[tuple[object, ...]]:
+        connection = await asyncpg.connect(**Address.parse(url).arguments)
+        try:
+            if statements.startswith("SELECT"):
+                return [tuple(row) for row in await connection.fetch(statements)]
+            await connection.execute(statements)
+            return []
+        finally:
+            await connection.close()
+
+    return asyncio.run(run())
+
+
+def script(url: str, code: str, directory: Path) -> str:
+    environment = {**os.environ, "DATABASE_URL": url, "VECTABLE_CACHE_DIR": str(directory / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=directory, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_guide_sets_up_a_role_that_can_do_everything_it_shows(
+    postgres_databases: PostgresDatabases, postgres_url: str, role: str, tmp_path: Path
+) -> None:
+    set_up, select = blocks(PAGE, "sql")
+    sql(postgres_url, set_up)
+    mine = postgres_databases.url_of(Address.parse(postgres_url).database, role)
+    (python,) = blocks(PAGE, "python")
+    shown = script(mine, python, tmp_path)
+    assert "A heist in orbit" in shown
+    assert "Bread at home" not in shown
+    assert "'most': 20" in shown
+    assert sql(mine, select) == [("Bread at home", 1987), ("A heist in orbit", 2021)]
+
+
+def test_the_readme_example_runs_on_postgresql_by_changing_its_url(postgres_url: str, tmp_path: Path) -> None:
+    (snippet,) = blocks(ROOT / "README.md", "python")
+    assert '"./my-data"' in snippet
+    shown = script(postgres_url, snippet.replace('"./my-data"', repr(postgres_url)), tmp_path)
+    assert "State in React with hooks" in shown
+    assert "Cooking pasta" not in shown
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """One that a server's account can reach when the tests run as root, as pytest's cannot be."""
+    with tempfile.TemporaryDirectory(prefix="vectable-guide-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.mark.slow
+def test_the_demo_brings_a_server_of_its_own_and_stops_it(open_directory: Path) -> None:
+    (command,) = blocks(PAGE, "sh")
+    program = [PROGRAM, *shlex.split(command)[1:]]
+    done = subprocess.run(program, cwd=open_directory, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "5 hits" in done.stdout
+    assert (open_directory / "vectable-postgres" / "data" / "PG_VERSION").exists()
+    assert not (open_directory / "vectable-postgres" / "data" / "postmaster.pid").exists()
+
+
+def test_every_setting_of_the_driver_is_documented() -> None:
+    text = PAGE.read_text("utf-8")
+    for name in Settings.__dataclass_fields__:
+        if name.startswith("postgres_"):
+            assert f"`{name}`" in text
