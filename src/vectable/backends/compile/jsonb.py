@@ -42,6 +42,10 @@ class _Json:
         steps = "".join(f" -> {MARK}::text" if isinstance(s, str) else f" -> {s}" for s in path)
         self._value = f"({column}{steps})" if path else column
         self._keys = tuple(s for s in path if isinstance(s, str))
+        if any(step == 0 and isinstance(step, int) for step in path):
+            # jsonb takes a scalar for an array of one member: there, `-> 0` finds what is no member.
+            self._value = f"jsonb_path_query_first({column}, {MARK}::text::jsonpath, '{{}}', TRUE)"
+            self._keys = (self._at,)
 
     def part(self, clause: Clause) -> Part:
         operator, value = clause.operator, clause.value

@@ -1,1 +1,5 @@
-"""Rows and cells in PostgreSQL: how they lie there, and how reads are put into SQL."""
+"""Rows and cells in PostgreSQL, as tables that anybody can read with plain SQL."""
+
+from vectable.backends.postgres.backend import PostgresBackend
+
+__all__ = ["PostgresBackend"]

@@ -1,0 +1,244 @@
+"""Makes storage fit a definition: what is missing is made, what is too much goes. So it may be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+
+from vectable.backends.postgres.fit_indexes import fit_indexes
+from vectable.backends.postgres.layout import KEY, REVISION, XID, Place, cells_name, physical
+from vectable.backends.postgres.naming import column_names, free_name, plain_name
+from vectable.backends.postgres.place import find_place, managed_place
+from vectable.backends.postgres.standing import not_found
+from vectable.backends.postgres.values import CASTS, DECLARED, encoder
+from vectable.core.schema import Column, Table
+from vectable.core.values import check_default
+from vectable.drivers.postgres import Connection, PostgresDriver, ours, qualified, quote
+from vectable.errors import BackendBusy, Conflict, StaleGeneration, Unsupported
+from vectable.interfaces import SchemaChange
+
+MAX_DIMENSIONS = 16_000
+"""pgvector's."""
+_LOCK_WAIT_MS = 200
+_PATIENCE_S = 30.0
+_PAUSE_S = 0.05
+_STATE = """text COLLATE "C" GENERATED ALWAYS AS (CASE
+        WHEN want IS NULL THEN 'empty'
+        WHEN have IS NOT DISTINCT FROM want THEN 'ready'
+        WHEN error IS NOT NULL THEN 'error'
+        WHEN have IS NOT NULL THEN 'stale'
+        ELSE 'new' END) STORED"""
+
+
+def check(table: Table, change: SchemaChange) -> None:
+    """Raises Unsupported for what cannot be stored, before anything changes."""
+    index = change.index
+    if change.kind == "create_index" and index is not None and index.type == "vector":
+        raise Unsupported(
+            f"PostgreSQL builds no {index.method} index here", hint="searches are exact without an index"
+        )
+    for column, version in table.versions:
+        if version.dimensions > MAX_DIMENSIONS:
+            raise Unsupported(
+                f"column {column.name!r} has {version.dimensions} dimensions;"
+                f" PostgreSQL keeps vectors of up to {MAX_DIMENSIONS:,}",
+                hint="use a model with fewer dimensions, or the embedded backend",
+            )
+
+
+async def run(driver: PostgresDriver, table: Table, change: SchemaChange) -> None:
+    """The change in a transaction of its own. Raises StaleGeneration, TableNotFound, Conflict (a name that
+    is another's), BackendBusy."""
+    deadline = time.monotonic() + _PATIENCE_S
+
+    async def attempt(connection: Connection) -> None:
+        # Who waits for readers to leave keeps new ones out: so it waits briefly, and often.
+        await connection.execute(f"SET LOCAL lock_timeout = {_LOCK_WAIT_MS}")
+        if change.kind == "drop_table":
+            await _drop(connection, table)
+        else:
+            await _fit(connection, driver.rows_schema, table, create=change.kind == "create_table")
+
+    while True:
+        try:
+            await driver.transaction(attempt, statement_timeout_ms=0)
+            return
+        except BackendBusy:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _locked(connection: Connection, table: Table) -> Place | None:
+    """Where the table is, everybody else kept out of it; None where it is not stored."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", table.id)
+    place = await find_place(connection, table)
+    if place is None:
+        return None
+    if table.generation < place.generation:
+        raise StaleGeneration(f"table {table.full_name!r} has changed", hint="read the definition again")
+    await connection.execute(f"LOCK TABLE {place.rows} IN ACCESS EXCLUSIVE MODE")
+    return place
+
+
+async def _fit(connection: Connection, schema: str, table: Table, *, create: bool) -> None:
+    place = await _locked(connection, table)
+    if place is None:
+        if not create:
+            raise not_found(table)
+        place = await _create(connection, schema, table)
+    name = await _fit_name(connection, table, place)
+    place = managed_place(table.id, place.generation, place.schema, name, place.names or {}, place.versions)
+    names = await _fit_columns(connection, table, place)
+    await _fit_versions(connection, table, place.versions)
+    await fit_indexes(connection, table, place, names)
+    await connection.execute(
+        "UPDATE vectable.tables SET generation = $2, rows_name = $3, columns = $4::text::jsonb WHERE id = $1",
+        table.id,
+        table.generation,
+        name,
+        json.dumps(dict(names), ensure_ascii=False),
+    )
+
+
+async def _drop(connection: Connection, table: Table) -> None:
+    place = await _locked(connection, table)
+    if place is None:
+        return
+    for version in sorted(place.versions):
+        await connection.execute(f"DROP TABLE IF EXISTS {ours(cells_name(version))}")
+    await connection.execute(f"DROP TABLE IF EXISTS {place.rows}")
+    await connection.execute(f"DROP TABLE IF EXISTS {place.tombstones}")
+    await connection.execute("DELETE FROM vectable.receipts WHERE table_id = $1", table.id)
+    await connection.execute("DELETE FROM vectable.tables WHERE id = $1", table.id)
+
+
+async def _create(connection: Connection, schema: str, table: Table) -> Place:
+    name = await _new_name(connection, schema, table)
+    names = column_names(table)
+    columns = "".join(f", {quote(names[c.id])} {DECLARED[c.type]}" for c in table.stored_columns)
+    place = managed_place(table.id, 0, schema, name, names, frozenset())
+    await connection.execute(
+        f"CREATE TABLE {place.rows} ({KEY} bytea PRIMARY KEY, {XID} xid8 NOT NULL DEFAULT"
+        f" pg_current_xact_id(), {REVISION} bigint GENERATED ALWAYS AS IDENTITY{columns})"
+    )
+    await connection.execute(f"CREATE INDEX ON {place.rows} ({XID})")
+    await connection.execute(
+        f"CREATE TABLE {place.tombstones} (key bytea NOT NULL, xid xid8 NOT NULL DEFAULT"
+        " pg_current_xact_id(), at timestamptz NOT NULL DEFAULT now())"
+    )
+    await connection.execute(f"CREATE INDEX ON {place.tombstones} (xid)")
+    await connection.execute(
+        "INSERT INTO vectable.tables (id, generation, rows_schema, rows_name, columns)"
+        " VALUES ($1, $2, $3, $4, $5::text::jsonb)",
+        table.id,
+        table.generation,
+        schema,
+        name,
+        json.dumps(dict(names), ensure_ascii=False),
+    )
+    return place
+
+
+async def _owner(connection: Connection, schema: str, name: str) -> tuple[str | None, bool]:
+    """(id of the table of ours that is called so, whether anything is)."""
+    found = await connection.fetchrow(
+        "SELECT (SELECT id FROM vectable.tables WHERE rows_schema = $1 AND rows_name = $2),"
+        " EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')),"
+        " EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = $1 AND c.relname = $2)"
+        " OR EXISTS (SELECT FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace"
+        " WHERE n.nspname = $1 AND t.typname = $2)",
+        schema,
+        name,
+    )
+    owner, is_table, is_anything = found
+    if owner is None and is_table:
+        return None, True
+    return (owner or "", True) if is_anything or owner else (None, False)
+
+
+async def _new_name(connection: Connection, schema: str, table: Table) -> str:
+    wanted = plain_name(table)
+    owner, taken = await _owner(connection, schema, wanted)
+    if taken and owner is None:
+        raise Conflict(
+            f"the database already has a table {schema}.{wanted}, which is not Vectable's",
+            hint=f"choose another name, or enrich that one in place: vectable attach URL {wanted}",
+        )
+    return await _free_name(connection, schema, table)
+
+
+async def _free_name(connection: Connection, schema: str, table: Table) -> str:
+    async def is_free(name: str) -> bool:
+        owner, taken = await _owner(connection, schema, name)
+        return not taken or owner == table.id
+
+    return await free_name(table, is_free)
+
+
+async def _fit_name(connection: Connection, table: Table, place: Place) -> str:
+    name = await _free_name(connection, place.schema, table)
+    if name != place.name:
+        await connection.execute(f"ALTER TABLE {place.rows} RENAME TO {quote(name)}")
+    return name
+
+
+async def _fit_columns(connection: Connection, table: Table, place: Place) -> Mapping[str, str]:
+    stored, wanted = dict(place.names or {}), column_names(table)
+    alter = f"ALTER TABLE {qualified(place.schema, place.name)}"
+    for id_ in sorted(stored.keys() - wanted.keys()):
+        await connection.execute(f"{alter} DROP COLUMN {quote(stored.pop(id_))}")
+    renamed = {id_: name for id_, name in stored.items() if wanted[id_] != name}
+    # Names may be exchanged: so each goes by way of one that nobody has.
+    for id_, name in renamed.items():
+        await connection.execute(f"{alter} RENAME COLUMN {quote(name)} TO {physical('vectable', id_)}")
+    for id_ in renamed:
+        await connection.execute(f"{alter} RENAME COLUMN {physical('vectable', id_)} TO {quote(wanted[id_])}")
+    for column in table.stored_columns:
+        if column.id not in stored:
+            await _add_column(connection, alter, column, wanted[column.id])
+    return wanted
+
+
+async def _add_column(connection: Connection, alter: str, column: Column, name: str) -> None:
+    declared = f"{alter} ADD COLUMN {quote(name)} {DECLARED[column.type]}"
+    default = check_default(column)
+    if default is None:
+        await connection.execute(declared)
+        return
+    encode, cast = encoder(column.type), CASTS[column.type]
+    constant = await connection.fetchval(
+        f"SELECT quote_literal(($1::{cast})::text)", default if encode is None else encode(default)
+    )
+    # A constant default is kept once for all rows there are: none is rewritten. New rows say their own.
+    await connection.execute(f"{declared} DEFAULT {constant}::{cast}")
+    await connection.execute(f"{alter} ALTER COLUMN {quote(name)} DROP DEFAULT")
+
+
+async def _fit_versions(connection: Connection, table: Table, stored: frozenset[str]) -> None:
+    wanted = {version.id: version for _, version in table.versions}
+    for id_ in sorted(stored - wanted.keys()):
+        await connection.execute(f"DROP TABLE {ours(cells_name(id_))}")
+        await connection.execute("DELETE FROM vectable.versions WHERE id = $1", id_)
+    for id_, version in wanted.items():
+        if id_ not in stored:
+            await _create_cells(connection, id_, version.dimensions)
+            await connection.execute(
+                "INSERT INTO vectable.versions (id, table_id) VALUES ($1, $2)", id_, table.id
+            )
+
+
+async def _create_cells(connection: Connection, version: str, dimensions: int) -> None:
+    name = ours(cells_name(version))
+    await connection.execute(
+        f"CREATE TABLE {name} (key bytea PRIMARY KEY, want bytea, have bytea, vector vector({dimensions}),"
+        " error text, attempts int NOT NULL DEFAULT 0, xid xid8 NOT NULL DEFAULT pg_current_xact_id(),"
+        f" state {_STATE})"
+    )
+    await connection.execute(f"CREATE INDEX ON {name} (xid)")
+    # Finds the cells with work to do at once, however many are ready.
+    await connection.execute(f"CREATE INDEX ON {name} (state) WHERE state <> 'ready'")

@@ -1,0 +1,45 @@
+"""Indexes over stored columns: those the definition names, and no others of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vectable.backends.postgres.layout import Place, index_name
+from vectable.core.schema import Column, ColumnType, Index, Table
+from vectable.drivers.postgres import Connection, qualified, quote
+
+_OURS = "^i_([0-9a-z]{1,48}|x[0-9a-f]{40})$"
+
+
+async def fit_indexes(connection: Connection, table: Table, place: Place, names: Mapping[str, str]) -> None:
+    """Makes what is missing and drops what is too much. A dropped column took its indexes along."""
+    columns = {c.id: c for c in table.stored_columns}
+    wanted = {
+        index_name(index): (index, columns[index.column])
+        for index in table.indexes
+        if index.type != "vector" and index.column in columns
+    }
+    found = await connection.fetch(
+        "SELECT i.relname FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid"
+        " WHERE x.indrelid = $1::text::regclass AND i.relname ~ $2",
+        place.rows,
+        _OURS,
+    )
+    existing = {row[0] for row in found}
+    for name in sorted(existing - wanted.keys()):
+        await connection.execute(f"DROP INDEX {qualified(place.schema, name)}")
+    for name, (index, column) in wanted.items():
+        if name not in existing:
+            over = _over(index, column, quote(names[column.id]))
+            await connection.execute(f"CREATE INDEX {quote(name)} ON {place.rows} USING {over}")
+
+
+def _over(index: Index, column: Column, name: str) -> str:
+    """What stands behind USING. A btree refuses to hold a value of more than a third of a page, so that long
+    texts could not be stored any more; a hash holds them all."""
+    if column.type is ColumnType.JSON:
+        return f"gin (({name}::jsonb))"
+    if column.type in (ColumnType.STRINGS, ColumnType.INTS, ColumnType.FLOATS):
+        return f"gin ({name})"
+    hashed = index.type == "hash" or column.type in (ColumnType.STRING, ColumnType.IMAGE)
+    return f"{'hash' if hashed else 'btree'} ({name})"
