@@ -167,7 +167,7 @@ async def _new_name(connection: Connection, schema: str, table: Table) -> str:
     if taken and owner is None:
         raise Conflict(
             f"the database already has a table {schema}.{wanted}, which is not Vectable's",
-            hint=f"choose another name, or enrich that one in place: vectable attach URL {wanted}",
+            hint="choose another name, or keep rows in another schema: VECTABLE_POSTGRES_ROWS_SCHEMA",
         )
     return await _free_name(connection, schema, table)
 
