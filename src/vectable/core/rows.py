@@ -94,6 +94,18 @@ class CellWrite:
     """When given, the row must still have it, else the write does not land: with `set_want`, what keeps a
     backfill from putting the want of an old row over that of a newer one."""
 
+    def onto(self, cell: Cell) -> Cell | None:
+        """The cell after this write; None where it wants something else by now, so that nothing lands."""
+        if self.set_want:
+            cell = cell.wanting(self.want)
+        elif cell.want != self.want:
+            return None
+        if self.clear:
+            cell = cell.cleared()
+        if self.vector is not None:
+            cell = cell.given(self.vector)
+        return cell if self.error is None else cell.failed(self.error)
+
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:

@@ -48,16 +48,7 @@ def write_cell(row: StoredRow, write: CellWrite) -> Cell | None:
     """The cell after `write`; None when the write does not land on this row."""
     if write.revision is not None and write.revision != row.revision:
         return None
-    cell = row.cells.get(write.version, Cell())
-    if write.set_want:
-        cell = cell.wanting(write.want)
-    elif cell.want != write.want:
-        return None
-    if write.clear:
-        cell = cell.cleared()
-    if write.vector is not None:
-        cell = cell.given(write.vector)
-    return cell if write.error is None else cell.failed(write.error)
+    return write.onto(row.cells.get(write.version, Cell()))
 
 
 def stored_values(table: Table, put: Put) -> dict[str, Any]:

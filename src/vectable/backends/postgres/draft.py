@@ -116,17 +116,9 @@ class Draft:
         stored = self._rows.get(write.key)
         if stored is None or (write.revision is not None and write.revision != stored.revision):
             return False
-        cell = self._cell(write.version, write.key)
-        if write.set_want:
-            cell = cell.wanting(write.want)
-        elif cell.want != write.want:
+        cell = write.onto(self._cell(write.version, write.key))
+        if cell is None:
             return False
-        if write.clear:
-            cell = cell.cleared()
-        if write.vector is not None:
-            cell = cell.given(write.vector)
-        if write.error is not None:
-            cell = cell.failed(write.error)
         self._new[write.version][write.key] = cell
         return True
 
