@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from vectable.backends.postgres.fit_indexes import fit_indexes
 from vectable.backends.postgres.layout import KEY, REVISION, XID, Place, cells_name, physical
 from vectable.backends.postgres.naming import column_names, free_name, plain_name
+from vectable.backends.postgres.nearest import UNUSUAL
 from vectable.backends.postgres.place import find_place, managed_place
 from vectable.backends.postgres.standing import not_found
 from vectable.backends.postgres.values import CASTS, DECLARED, encoder
-from vectable.core.schema import Column, Table
+from vectable.core.schema import Column, Metric, Table, Version
 from vectable.core.values import check_default
 from vectable.drivers.postgres import Connection, PostgresDriver, ours, qualified, quote
 from vectable.errors import BackendBusy, Conflict, StaleGeneration, Unsupported
@@ -226,19 +227,24 @@ async def _fit_versions(connection: Connection, table: Table, stored: frozenset[
         await connection.execute("DELETE FROM vectable.versions WHERE id = $1", id_)
     for id_, version in wanted.items():
         if id_ not in stored:
-            await _create_cells(connection, id_, version.dimensions)
+            await _create_cells(connection, version)
             await connection.execute(
                 "INSERT INTO vectable.versions (id, table_id) VALUES ($1, $2)", id_, table.id
             )
 
 
-async def _create_cells(connection: Connection, version: str, dimensions: int) -> None:
-    name = ours(cells_name(version))
+async def _create_cells(connection: Connection, version: Version) -> None:
+    name = ours(cells_name(version.id))
+    # Vectors that fit a page stay in their rows, where an exact search reads them without a detour.
     await connection.execute(
-        f"CREATE TABLE {name} (key bytea PRIMARY KEY, want bytea, have bytea, vector vector({dimensions}),"
-        " error text, attempts int NOT NULL DEFAULT 0, xid xid8 NOT NULL DEFAULT pg_current_xact_id(),"
-        f" state {_STATE})"
+        f"CREATE TABLE {name} (key bytea PRIMARY KEY, want bytea, have bytea,"
+        f" vector vector({version.dimensions}), error text, attempts int NOT NULL DEFAULT 0,"
+        f" xid xid8 NOT NULL DEFAULT pg_current_xact_id(), state {_STATE}) WITH (toast_tuple_target = 8160)"
     )
     await connection.execute(f"CREATE INDEX ON {name} (xid)")
     # Finds the cells with work to do at once, however many are ready.
     await connection.execute(f"CREATE INDEX ON {name} (state) WHERE state <> 'ready'")
+    if version.metric is Metric.INNER_PRODUCT:
+        await connection.execute(f"CREATE INDEX ON {name} (vector_norm(vector))")
+    elif version.metric is Metric.COSINE:
+        await connection.execute(f"CREATE INDEX ON {name} (vector_norm(vector)) WHERE {UNUSUAL}")

@@ -1,27 +1,35 @@
-"""Exact nearest neighbours by the core's own distances: every servable vector is compared, memory stays
-flat."""
+"""Exact nearest neighbours by the core's own distances. The server sorts by its float32 distances; rows and a
+margin are proof enough, or more rows are asked for, and in the end every vector is compared here."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
 import numpy as np
 
 from vectable.backends.postgres.filter import Filter
 from vectable.backends.postgres.layout import Layout, cells_name, gone
+from vectable.backends.postgres.margin import LONGEST, OPERATORS, SHORTEST, Margin, asked
 from vectable.backends.postgres.select import SqlRow
 from vectable.core.key import KeyBytes
-from vectable.core.schema import Version
-from vectable.core.vectors import Vector, distances, stack
+from vectable.core.schema import Metric, Version
+from vectable.core.vectors import Vector, distances, stack, to_bytes
+from vectable.drivers.postgres import ours
 from vectable.interfaces import Candidates
 
 _PAGE_BYTES = 4 << 20
+_MOST_BYTES = 32 << 20
+_SPARE, _GROWTH, _ATTEMPTS = 8, 8, 3
+UNUSUAL = f"NOT (vector_norm(vector) BETWEEN {SHORTEST} AND {LONGEST})"
+"""SQL: vectors so long or so short that float32 cannot tell their angles. An index holds these alone."""
 
 
 class Reader(Protocol):
     """What runs statements."""
 
+    async def rows(self, sql: str, params: Sequence[Any] = ()) -> list[SqlRow]: ...
     def pages(
         self, sql: str, params: Sequence[Any] = (), size: int = ...
     ) -> AsyncGenerator[list[SqlRow], None]: ...
@@ -32,29 +40,103 @@ def servable_sql(layout: Layout, version: Version) -> str:
     if version.id not in layout.place.versions:
         raise gone("a version")
     cells = cells_name(version.id)
-    text = f"{cells}.want IS NOT NULL AND {cells}.vector IS NOT NULL"
-    return text if _serves_stale(layout, version) else f"{text} AND {cells}.have = {cells}.want"
+    if _serves_stale(layout, version):
+        return f"{cells}.want IS NOT NULL AND {cells}.vector IS NOT NULL"
+    # The server keeps statistics of states, and none of how often two columns are equal.
+    return f"{cells}.state = 'ready' AND {cells}.vector IS NOT NULL"
+
+
+def sources_sql(layout: Layout, version: Version, condition: Filter) -> tuple[str, str]:
+    """(key, FROM … WHERE …) of the servable cells whose rows pass the condition."""
+    cells, servable = cells_name(version.id), servable_sql(layout, version)
+    if condition.everything and layout.place.names is not None:
+        # Rows of ours go with their cells in one transaction: there is no cell without its row.
+        return f"{cells}.key", f"FROM {ours(cells)} AS {cells} WHERE {servable}"
+    tables = layout.joined([version.id, *condition.versions])
+    return "t.key", f"{tables} WHERE ({condition.text}) AND {servable}"
 
 
 async def nearest(
     reader: Reader, layout: Layout, version: Version, vector: Vector, k: int, condition: Filter
 ) -> Candidates:
     """The `k` rows nearest to `vector` and all that tie with the last of them, nearest first, then by key."""
-    cells = cells_name(version.id)
+    if k <= 0:
+        return Candidates([], complete=True)
+    wanted = k + max(k // 8, _SPARE)
+    for _ in range(_ATTEMPTS):
+        if wanted * version.dimensions * 4 > _MOST_BYTES:
+            break
+        found = await _sorted_there(reader, layout, version, vector, k, wanted, condition)
+        if found is not None:
+            return found
+        wanted *= _GROWTH
+    return await _compared_here(reader, layout, version, vector, k, condition)
+
+
+async def _sorted_there(
+    reader: Reader, layout: Layout, version: Version, vector: Vector, k: int, wanted: int, condition: Filter
+) -> Candidates | None:
+    """None when the server's distances do not prove that nothing nearer was left out."""
+    cells, metric, params = cells_name(version.id), version.metric, list(condition.params)
+    key, rest = sources_sql(layout, version, condition)
+    # An index over the vectors orders by the operator alone: a sum is not what it is made for.
+    apart = f"({cells}.vector {OPERATORS[metric]} ${len(params) + 1}::vector) + 0"
     sql = (
-        f"SELECT t.key, {cells}.vector {layout.joined([version.id, *condition.versions])}"
-        f" WHERE ({condition.text}) AND {servable_sql(layout, version)}"
+        f"SELECT n.key, n.vector, n.apart, {_extreme_sql(version)} FROM"
+        f" (SELECT {key} AS key, {cells}.vector AS vector, {apart} AS apart {rest}) AS n"
+        f" ORDER BY n.apart LIMIT ${len(params) + 2}::bigint"
     )
+    rows = await reader.rows(sql, [*params, to_bytes(asked(vector, metric)), wanted])
+    best = sorted(
+        zip(
+            distances(vector, stack([row[1] for row in rows], version.dimensions), metric).tolist(),
+            (row[0] for row in rows),
+            strict=True,
+        )
+    )
+    if len(rows) == wanted and not _proved(rows, best[k - 1][0], vector, version):
+        return None
+    best, _ = _trimmed(best, k)
+    return Candidates([found for _, found in best], complete=True)
+
+
+def _extreme_sql(version: Version) -> str:
+    """SQL: the length of a vector that decides how much the server's distances are worth."""
+    if version.metric is Metric.EUCLIDEAN:
+        return "0::float8"
+    table = ours(cells_name(version.id))
+    if version.metric is Metric.INNER_PRODUCT:
+        return f"(SELECT max(vector_norm(vector)) FROM {table})"
+    # The order names the index that holds nothing else.
+    return f"(SELECT vector_norm(vector) FROM {table} WHERE {UNUSUAL} ORDER BY vector_norm(vector) LIMIT 1)"
+
+
+def _proved(rows: Sequence[SqlRow], kth: float, vector: Vector, version: Version) -> bool:
+    extreme, metric = rows[0][3], version.metric
+    if metric is Metric.COSINE and extreme is not None:
+        return False
+    length = float(np.linalg.norm(vector.astype(np.float64)))
+    margin = Margin(metric, version.dimensions, length, float(extreme or 0.0))
+    return margin.certain and margin.proves(float(rows[-1][2]), kth)
+
+
+async def _compared_here(
+    reader: Reader, layout: Layout, version: Version, vector: Vector, k: int, condition: Filter
+) -> Candidates:
+    """By every servable vector there is; memory stays flat."""
+    key, rest = sources_sql(layout, version, condition)
+    sql = f"SELECT {key}, {cells_name(version.id)}.vector {rest}"
     size = max(1, min(4_096, _PAGE_BYTES // (4 * version.dimensions)))
     best: list[tuple[float, KeyBytes]] = []
     bound = np.inf
-    async for page in reader.pages(sql, condition.params, size):
-        matrix = stack([row[1] for row in page], version.dimensions)
-        apart = distances(vector, matrix, version.metric)
-        near = np.flatnonzero(apart <= bound)
-        best += [(float(apart[i]), page[i][0]) for i in near]
-        if len(best) >= 2 * k:
-            best, bound = _trimmed(best, k)
+    async with aclosing(reader.pages(sql, condition.params, size)) as pages:
+        async for page in pages:
+            matrix = stack([row[1] for row in page], version.dimensions)
+            apart = distances(vector, matrix, version.metric)
+            near = np.flatnonzero(apart <= bound)
+            best += [(float(apart[i]), page[i][0]) for i in near]
+            if len(best) >= 2 * k:
+                best, bound = _trimmed(best, k)
     best, _ = _trimmed(best, k)
     return Candidates([key for _, key in best], complete=True)
 
@@ -62,8 +144,8 @@ async def nearest(
 def _trimmed(best: list[tuple[float, KeyBytes]], k: int) -> tuple[list[tuple[float, KeyBytes]], float]:
     """Sorted, without what is farther than the k-th, and how far that is."""
     best.sort()
-    if k <= 0 or len(best) <= k:
-        return (best if k > 0 else []), float("inf")
+    if len(best) <= k:
+        return best, float("inf")
     bound = best[k - 1][0]
     end = k
     while end < len(best) and best[end][0] == bound:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from vectable.core.evaluate import order_key
 from vectable.core.key import KeyBytes
 from vectable.core.query import SCORE
 from vectable.core.rows import RecordBatch
-from vectable.core.schema import Metric
 from vectable.engine.search.cursor import Place
 from vectable.engine.search.prepare import Prepared, Target
 from vectable.engine.search.scan import Matching, matching, residual_test, score_rows, with_residual
@@ -22,7 +19,6 @@ from vectable.engine.search.selection import Selection
 from vectable.interfaces import Backend, Position, View
 
 _GET = 1_000
-_EPSILON = 2.0**-24
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +104,6 @@ async def _nominated(backend: Backend, view: View, prepared: Prepared, k: int) -
     seen: dict[KeyBytes, None] = {}
     scored: list[float] = []
     hits: list[Hit] = []
-    longest = 0.0
     asked = k + max(k // 4, 16)
     while True:
         candidates = await view.nearest(target.version, target.vector, asked, pushed)
@@ -120,13 +115,12 @@ async def _nominated(backend: Backend, view: View, prepared: Prepared, k: int) -
             batch = await view.get(fresh[at : at + _GET], columns, versions)
             everything = score_rows(batch, range(len(batch)), _any(target))
             scored += everything.scores
-            longest = max(longest, _longest(batch, everything.rows, target))
             hits += _hits(score_rows(batch, test(batch), target))
         hits.sort(key=_rank)
         if len(scored) < asked or not fresh:
             return Found(hits[:k], len(seen))
-        # No row left out is better, by the backend's reckoning, than the last of as many as were asked for.
-        bound = sorted(scored, reverse=True)[asked - 1] + _doubt(target, longest)
+        # No row left out is better than the last of as many as were asked for.
+        bound = sorted(scored, reverse=True)[asked - 1]
         if target.threshold is not None and bound < target.threshold:
             return Found(hits[:k], len(seen))
         if len(hits) >= k and hits[k - 1].score > bound:
@@ -136,24 +130,6 @@ async def _nominated(backend: Backend, view: View, prepared: Prepared, k: int) -
 
 def _any(target: Target) -> Target:
     return Target(target.column, target.version, target.vector, None, target.exact, target.stale)
-
-
-def _longest(batch: RecordBatch, rows: Iterable[int], target: Target) -> float:
-    if target.version.metric is not Metric.INNER_PRODUCT:
-        return 1.0
-    cells = batch.cells[target.version.id]
-    lengths = [
-        float(np.linalg.norm(np.frombuffer(cells[i].vector or b"", "<f4").astype(np.float64))) for i in rows
-    ]
-    return max(lengths, default=0.0)
-
-
-def _doubt(target: Target, longest: float) -> float:
-    """How far apart, in score, a float32 reckoning may put two rows that are equal."""
-    factor = 4 * (target.version.dimensions + 16) * _EPSILON
-    if target.version.metric is Metric.INNER_PRODUCT:
-        return factor * longest * float(np.linalg.norm(target.vector.astype(np.float64)))
-    return factor
 
 
 async def ordered_hits(
