@@ -6,6 +6,8 @@ import ast
 import sys
 from pathlib import Path
 
+from vectable.config.reference import env_example, settings_tables
+
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated: {} -->"
 
@@ -39,14 +41,23 @@ def rendered(text: str, name: str, content: str) -> str:
     return f"{before}{begin}\n\n{content}\n\n{end}{rest.split(end, 1)[1]}"
 
 
+def documents() -> dict[Path, str]:
+    """The text of every document that is made from the code, in part or as a whole."""
+    architecture, configuration = ROOT / "ARCHITECTURE.md", ROOT / "docs" / "configuration.md"
+    return {
+        architecture: rendered(architecture.read_text("utf-8"), "file map", file_map()),
+        configuration: rendered(configuration.read_text("utf-8"), "settings", settings_tables()),
+        ROOT / ".env.example": env_example(),
+    }
+
+
 def main() -> int:
     """Writes, or with `--check` compares; 1 when something is stale."""
-    file = ROOT / "ARCHITECTURE.md"
-    old = file.read_text(encoding="utf-8")
-    new = rendered(old, "file map", file_map())
+    made = documents()
     if "--check" in sys.argv:
-        return int(old != new)
-    file.write_text(new, encoding="utf-8")
+        return int(any(not file.exists() or file.read_text("utf-8") != text for file, text in made.items()))
+    for file, text in made.items():
+        file.write_text(text, encoding="utf-8")
     return 0
 
 

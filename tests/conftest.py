@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 _SETTINGS_OF_OURS = ("VECTABLE_",)
 _TEST_SERVER = "VECTABLE_TEST_POSTGRES_URL"
-_ALIASES = ("APP_USE_FAKE_EMBEDDINGS",)
+_ALIASES = (
+    "APP_USE_FAKE_EMBEDDINGS",
+    "BATCH_SIZE",
+    "CACHE_MAX_SIZE",
+    "CACHE_TTL",
+    "IMAGE_MODEL",
+    "MAX_WORKERS",
+    "NODE_ENV",
+    "PORT",
+    "TEXT_MODEL",
+)
 
 # Both profiles leave slow machines alone: a deadline or a health check that fires under load proves nothing.
 _PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}

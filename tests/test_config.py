@@ -9,6 +9,8 @@ import pytest
 
 import vectable
 from vectable import Settings
+from vectable.config import force
+from vectable.config.sources import unknown_variables
 from vectable.errors import InvalidInput
 
 
@@ -24,6 +26,67 @@ def test_arguments_win_over_variables_over_plain_names_over_defaults() -> None:
     assert (found.text_model, found.port, found.cache_ttl_ms, found.inline_cells) == ("a", 4_000, 5, 7)
     assert (found.cache_max_size, found.host) == (10_000, "127.0.0.1")
     assert Settings.from_environment(environ, text_model="c").text_model == "c"
+
+
+def test_the_order_of_sources_with_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.env"
+    file.write_text(
+        "# a comment\nexport VECTABLE_PORT=1\nPORT=2\nTEXT_MODEL='a $b'\nCACHE_TTL=7\n"
+        "VECTABLE_CACHE_MAX_SIZE=\n"
+        "BATCH_SIZE=9 # nine\nVECTABLE_HOTS=x\n",
+        "utf-8",
+    )
+    environ = {"VECTABLE_ENV_FILE": str(file), "PORT": "3", "CACHE_TTL": ""}
+    found = {each.name: (each.value, each.source) for each in force(environ, host="::1")}
+    assert found["host"] == ("::1", "argument")
+    assert found["port"] == (3, "PORT"), "a plain name of the environment beats any name of the file"
+    assert found["text_model"] == ("a $b", f"{file}: TEXT_MODEL")
+    assert found["cache_ttl_ms"] == (7, f"{file}: CACHE_TTL"), "empty counts as not set"
+    assert found["cache_max_size"] == (10_000, "default")
+    assert found["batch_size"] == (9, f"{file}: BATCH_SIZE")
+    assert Settings.from_environment(environ | {"VECTABLE_PORT": "4"}).port == 4
+    [(variable, hint)] = unknown_variables(environ)
+    assert variable == "VECTABLE_HOTS"
+    assert "'VECTABLE_HOST'" in hint
+
+
+def test_no_file_is_read_unless_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("PORT=1\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert Settings.from_environment({}).port == 3_000
+    assert Settings.from_environment({"VECTABLE_ENV_FILE": ""}).port == 3_000
+    assert Settings.from_environment({"VECTABLE_ENV_FILE": "no such file"}).port == 3_000
+    (tmp_path / "broken").write_bytes(b"PORT=\xff\n")
+    with pytest.raises(InvalidInput, match="broken cannot be read: it is not UTF-8"):
+        Settings.from_environment({"VECTABLE_ENV_FILE": "broken"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "format"),
+    [
+        ({"NODE_ENV": "production"}, "json"),
+        ({"NODE_ENV": "development"}, "text"),
+        ({"NODE_ENV": "staging"}, "text"),
+        ({"NODE_ENV": "production", "VECTABLE_LOG_FORMAT": "text"}, "text"),
+    ],
+)
+def test_node_env_is_the_format_of_logs(environ: dict[str, str], format: str) -> None:
+    assert Settings.from_environment(environ).log_format == format
+
+
+def test_every_plain_name_of_the_service_is_read() -> None:
+    environ = {
+        "PORT": "1",
+        "TEXT_MODEL": "t",
+        "IMAGE_MODEL": "i",
+        "CACHE_MAX_SIZE": "2",
+        "CACHE_TTL": "3",
+        "BATCH_SIZE": "4",
+        "MAX_WORKERS": "5",
+        "NODE_ENV": "production",
+    }
+    from_there = {each.source for each in force(environ) if each.source != "default"}
+    assert from_there == set(environ)
 
 
 @pytest.mark.parametrize("word", ["1", "true", "YES", "on"])

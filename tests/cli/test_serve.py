@@ -59,12 +59,14 @@ def test_a_port_that_is_taken_is_said_to_be(books: CommandLine) -> None:
 def test_every_setting_of_the_server_is_a_flag() -> None:
     from dataclasses import fields
 
+    from vectable.cli.config import config_command
     from vectable.cli.serve import serve_command
     from vectable.config import Settings
 
-    flags = {p.name for p in serve_command.params}
-    # A model named in a request is never a path, whatever the settings say.
-    assert {f.name for f in fields(Settings)} - {"model_paths"} <= flags
+    for command in (serve_command, config_command):
+        flags = {p.name for p in command.params}
+        # A model named in a request is never a path, whatever the settings say.
+        assert {f.name for f in fields(Settings)} - {"model_paths"} <= flags
 
 
 def test_flags_reach_the_server(monkeypatch: pytest.MonkeyPatch) -> None:

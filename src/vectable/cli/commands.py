@@ -12,6 +12,7 @@ from vectable.errors import did_you_mean
 _COMMANDS = {
     "demo": ("vectable.cli.demo.command", "Build a table from Python's own documentation and search it."),
     "serve": ("vectable.cli.serve", "Serve a database over HTTP."),
+    "config": ("vectable.cli.config", "Show the settings in force, and where they come from."),
     "tables": ("vectable.cli.tables", "List the tables."),
     "describe": ("vectable.cli.tables", "Show a table's columns, embeddings and indexes."),
     "import": ("vectable.cli.importing.command", "Load a Parquet, CSV, JSONL or Arrow file into a table."),

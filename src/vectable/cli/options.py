@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,13 +12,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-DEFAULT_DATABASE = "./vectable-data"
 
 
 def _named_before(ctx: click.Context, _: click.Parameter, value: str | None) -> str:
     """`vectable --db X tables` means the same as `vectable tables --db X`."""
-    before = (ctx.find_root().obj or {}).get("db")
-    return value or before or os.environ.get("VECTABLE_DB") or DEFAULT_DATABASE
+    from vectable.config import force
+
+    return str(next(each.value for each in force(db=value or _before(ctx)) if each.name == "db"))
+
+
+def _before(ctx: click.Context) -> str | None:
+    found: str | None = (ctx.find_root().obj or {}).get("db")
+    return found
+
+
+def db_was_named() -> bool:
+    """Whether the running command was given `--db`, by itself or before its name."""
+    ctx = click.get_current_context()
+    return ctx.get_parameter_source("db") is click.core.ParameterSource.COMMANDLINE or bool(_before(ctx))
 
 
 def db_option(function: F) -> F:
@@ -29,7 +39,7 @@ def db_option(function: F) -> F:
         metavar="URL",
         callback=_named_before,
         help="A directory, or postgresql://USER@HOST/DATABASE.  "
-        f"[default: $VECTABLE_DB, else {DEFAULT_DATABASE}]",
+        "[default: $VECTABLE_DB, else ./vectable-data]",
     )(function)
 
 

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from vectable.cli.options import db_was_named
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -29,7 +31,7 @@ def database_of(db: str, with_postgres: Path | None) -> Iterator[str]:
     if with_postgres is None:
         yield db
         return
-    if _db_was_named():
+    if db_was_named():
         raise click.UsageError("--with-postgres is given in place of --db, not beside it.")
     from vectable.drivers.postgres.server import PostgresServer
 
@@ -39,9 +41,3 @@ def database_of(db: str, with_postgres: Path | None) -> Iterator[str]:
         yield server.url()
     finally:
         server.stop()
-
-
-def _db_was_named() -> bool:
-    context = click.get_current_context()
-    named = context.get_parameter_source("db") is click.core.ParameterSource.COMMANDLINE
-    return named or bool((context.find_root().obj or {}).get("db"))

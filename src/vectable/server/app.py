@@ -39,7 +39,7 @@ def package_version() -> str:
 def create_app(database: Database, settings: Settings, limits: Limits | None = None) -> FastAPI:
     """The application that serves `database`, which stays its owner's to close. `settings.host` tells whether
     it is served on loopback, where only loopback's names are answered to."""
-    app = build_app(settings, limits or Limits.from_environment())
+    app = build_app(settings, limits or Limits.of(settings))
     app.state.database = database
     app.state.repeats = Repeats(database.state)
     return app

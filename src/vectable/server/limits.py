@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Self
 
 from starlette.requests import Request
 
-from vectable.errors import InvalidInput, TooLarge
+from vectable.config import Settings
+from vectable.errors import TooLarge
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +24,10 @@ class Limits:
     """Names, beside those of loopback, under which the server answers on loopback."""
 
     @classmethod
-    def from_environment(cls) -> Limits:
-        """From VECTABLE_MAX_BODY_BYTES, VECTABLE_MAX_IN_FLIGHT, VECTABLE_ALLOWED_HOSTS (comma separated)."""
-        usual = cls()
-        hosts = os.environ.get("VECTABLE_ALLOWED_HOSTS", "")
-        return cls(
-            max_body=_number("VECTABLE_MAX_BODY_BYTES", usual.max_body),
-            max_in_flight=_number("VECTABLE_MAX_IN_FLIGHT", usual.max_in_flight),
-            allowed_hosts=frozenset(h.strip().lower() for h in hosts.split(",") if h.strip()),
-        )
-
-
-def _number(variable: str, default: int) -> int:
-    text = os.environ.get(variable)
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise InvalidInput(f"{variable}={text!r} is not a positive whole number")
-    return int(text)
+    def of(cls, settings: Settings) -> Self:
+        """What the settings say."""
+        hosts = (host.strip().lower() for host in settings.allowed_hosts.split(","))
+        return cls(settings.max_body_bytes, settings.max_in_flight, frozenset(filter(None, hosts)))
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

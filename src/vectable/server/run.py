@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import uvicorn
@@ -22,7 +24,6 @@ from vectable.server.limits import Limits
 
 log = logging.getLogger("vectable.server")
 _BACKLOG = 2_048
-_GRACE_S = 5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Ready = Callable[[str], None]
 """Called with the server's URL once it answers."""
@@ -92,8 +93,10 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: Settings, listener: socket.socket, ready: Ready | None) -> None:
     settings = dataclasses.replace(settings, model_paths=False)
+    workers = ThreadPoolExecutor(settings.max_workers, thread_name_prefix="worker")
+    asyncio.get_running_loop().set_default_executor(workers)
     async with await Database.open(settings=settings) as database:
-        app = create_app(database, settings, Limits.from_environment())
+        app = create_app(database, settings, Limits.of(settings))
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -101,7 +104,7 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Ready | Non
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=_GRACE_S,
+            timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_ms / 1_000),
             backlog=_BACKLOG,
         )
         server = _Server(config)

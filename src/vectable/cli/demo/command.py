@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vectable.cli.options import DEFAULT_DATABASE, db_option, json_option, open_database, run, shown
+from vectable.cli.options import db_option, json_option, open_database, run, shown
 from vectable.cli.output import heading, times, write, write_columns, write_json
 from vectable.cli.postgres import database_of, with_postgres_option
 from vectable.cli.report import note
@@ -119,6 +119,8 @@ def _next_with_postgres(directory: Path) -> None:
 
 
 def _next(db: str, built: Built) -> None:
+    from vectable.config import DEFAULT_DATABASE
+
     db = shown(db)
     vectable, python = _program("vectable"), _program("python")
     option = "" if db == DEFAULT_DATABASE else f" --db {quote(db)}"

@@ -61,6 +61,7 @@ class Embedder:
             cache, settings.cache_max_size, settings.cache_ttl_ms, settings.persistent_cache_bytes
         )
         self._budget = settings.embed_batch_tokens
+        self._most = settings.batch_size
         self._in_flight: dict[bytes, asyncio.Future[bytes | Failure]] = {}
 
     async def card(self, model: str | None) -> ModelCard:
@@ -207,7 +208,7 @@ class Embedder:
         lengths = provider.lengths([items[mine[key]] for key in keys])
         unsaved: dict[bytes, bytes] = {}
         saved_at = time.monotonic()
-        for batch in token_batches(lengths, self._budget, provider.max_batch):
+        for batch in token_batches(lengths, self._budget, min(self._most, provider.max_batch)):
             batch_keys = [keys[i] for i in batch]
             started = time.perf_counter()
             results = await _embed(provider, [items[mine[key]] for key in batch_keys], purpose)

@@ -1,0 +1,208 @@
+"""Everything that can be set, each with its default, its bounds and what it does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from vectable.config.about import About, setting
+from vectable.errors import InvalidInput
+
+DEFAULT_DATABASE = "./vectable-data"
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+_DAY_MS = 24 * 3_600_000
+
+
+def default_cache_directory() -> Path:
+    """Where derived model files are kept: $XDG_CACHE_HOME/vectable, else ~/.cache/vectable."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vectable"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. Sizes in bytes, times in milliseconds."""
+
+    db: str = setting(
+        DEFAULT_DATABASE,
+        "tables",
+        "The database: a directory, or postgresql://USER@HOST/DATABASE.",
+        address=True,
+    )
+    host: str = setting("127.0.0.1", "server", "Address to listen on.")
+    port: int = setting(3_000, "server", "Port; 0 takes a free one.", plain="PORT", most=65_535)
+    request_timeout_ms: int = setting(30_000, "server", "Longest request.", least=1, most=_DAY_MS, unit="ms")
+    shutdown_grace_ms: int = setting(
+        5_000,
+        "server",
+        "How long a stopping server lets requests under way come to their end.",
+        most=_DAY_MS,
+        unit="ms",
+    )
+    max_body_bytes: int = setting(
+        64 << 20,
+        "server",
+        "Longest JSON body; streams of rows may be of any length.",
+        least=1,
+        unit="bytes",
+    )
+    max_in_flight: int = setting(
+        512, "server", "Requests worked on at once; more are told to come back.", least=1
+    )
+    max_workers: int = setting(
+        4,
+        "server",
+        "Threads for work beside the event loop: models, images, files.",
+        plain="MAX_WORKERS",
+        least=1,
+        most=1_024,
+    )
+    insecure: bool = setting(
+        False, "access", "Listen on addresses other machines can reach, though nobody is asked for a key."
+    )
+    allowed_hosts: str = setting(
+        "",
+        "access",
+        "Names, comma separated, under which a server on loopback answers beside localhost.",
+    )
+    log_format: str = setting(
+        "text",
+        "logs",
+        "text for people, json for programs (one object a line).",
+        plain="NODE_ENV",
+        words={"production": "json", "": "text"},
+        choices=("text", "json"),
+    )
+    log_level: str = setting(
+        "warning",
+        "logs",
+        "What is logged; info has a line for every request, without its texts.",
+        choices=("debug", "info", "warning", "error"),
+    )
+    text_model: str = setting(
+        DEFAULT_MODEL, "models", "The model for text where none is named.", plain="TEXT_MODEL"
+    )
+    image_model: str = setting(
+        "openai/clip-vit-base-patch32",
+        "models",
+        "The model for images where none is named, where it can be had.",
+        plain="IMAGE_MODEL",
+    )
+    preload: bool = setting(
+        True,
+        "models",
+        "Load the default text model as a server starts, in the background, where it is on this machine.",
+    )
+    batch_size: int = setting(
+        100,
+        "models",
+        "Items handed to a model at once, at most.",
+        plain="BATCH_SIZE",
+        least=1,
+        most=10_000,
+    )
+    embed_batch_tokens: int = setting(
+        1_024, "models", "Padded tokens handed to a model at once.", least=1, most=1 << 30
+    )
+    cache_dir: str = setting("", "models", "Where derived model files go.", default_text="~/.cache/vectable")
+    model_paths: bool = setting(
+        True,
+        "models",
+        "Whether a model may be named by a local path. A server turns this off: names come from others.",
+        flag=False,
+    )
+    fake_embeddings: bool = setting(
+        False,
+        "models",
+        "Hashes in place of every model: for tests, no meaning.",
+        plain="APP_USE_FAKE_EMBEDDINGS",
+    )
+    cache_max_size: int = setting(10_000, "cache", "Vectors cached in memory.", plain="CACHE_MAX_SIZE")
+    cache_ttl_ms: int = setting(
+        3_600_000, "cache", "How long vectors stay cached in memory.", plain="CACHE_TTL", unit="ms"
+    )
+    persistent_cache_bytes: int = setting(
+        4 << 30,
+        "cache",
+        "Size of the vector cache kept with the database; the oldest entries go first.",
+        unit="bytes",
+    )
+    inline_cells: int = setting(100, "tables", "Changed cells embedded within the write; more become a job.")
+    resident_bytes: int = setting(
+        1 << 30, "tables", "Memory for resident indexes; 0 turns them off.", unit="bytes"
+    )
+    search_threads: int = setting(2, "tables", "Searches at once.", least=1, most=1_024)
+    synchronous: str = setting(
+        "full",
+        "sqlite",
+        "full: a power cut loses nothing acknowledged; normal: faster, kill -9 loses nothing.",
+        choices=("full", "normal"),
+    )
+    busy_timeout_ms: int = setting(
+        30_000, "sqlite", "Longest wait for another process that writes.", unit="ms"
+    )
+    postgres_pool_min: int = setting(
+        5, "postgresql", "Connections that stay open; never more than postgres_pool_max."
+    )
+    postgres_pool_max: int = setting(
+        20, "postgresql", "Connections at most, for each process.", least=1, most=10_000
+    )
+    postgres_pool_wait_ms: int = setting(
+        10_000,
+        "postgresql",
+        "How long a call waits for a connection while all are in use; then it fails, overloaded.",
+        least=1,
+        most=3_600_000,
+        unit="ms",
+    )
+    postgres_statement_timeout_ms: int = setting(
+        60_000,
+        "postgresql",
+        "Longest statement; 0: any. Index builds and the like have no such limit.",
+        most=(1 << 31) - 1,
+        unit="ms",
+    )
+    postgres_rows_schema: str = setting(
+        "public", "postgresql", "The schema in which the rows of tables are put."
+    )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **arguments: Any) -> Self:
+        """Settings with `arguments` (None: not given) over the environment (VECTABLE_* over plain names) over
+        the file that VECTABLE_ENV_FILE names, if any, over the defaults. Raises InvalidInput naming what
+        cannot be read."""
+        from vectable.config.sources import force
+
+        return cls(**{found.name: found.value for found in force(environ, **arguments)})
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput for a value that does not fit its setting."""
+        for name, about, default in described_settings():
+            _check(name, getattr(self, name), type(default), about)
+
+    @property
+    def cache_directory(self) -> Path:
+        """`cache_dir`, else the user's cache directory."""
+        return Path(self.cache_dir) if self.cache_dir else default_cache_directory()
+
+
+_DESCRIBED: list[tuple[str, About, Any]] = []
+
+
+def described_settings() -> list[tuple[str, About, Any]]:
+    """Every setting: its name, what is to be known of it, its default."""
+    if not _DESCRIBED:
+        _DESCRIBED.extend((each.name, each.metadata["about"], each.default) for each in fields(Settings))
+    return _DESCRIBED
+
+
+def _check(name: str, value: Any, kind: type, about: About) -> None:
+    if type(value) is not kind:
+        wanted = {bool: "true or false", int: "a whole number"}.get(kind, "text")
+        raise InvalidInput(f"the setting {name!r} is {wanted}, not {type(value).__name__}")
+    if isinstance(value, int) and kind is int and not about.least <= value <= about.most:
+        raise InvalidInput(f"the setting {name!r} is {value}", hint=f"give {about.least} to {about.most}")
+    if about.choices and value not in about.choices:
+        raise InvalidInput(f"the setting {name!r} is {value!r}", hint=f"use {' or '.join(about.choices)}")

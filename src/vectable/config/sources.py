@@ -1,0 +1,105 @@
+"""Where settings are taken from: arguments, variables of the environment, a file of variables, defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vectable.config.about import About
+from vectable.config.settings import described_settings
+from vectable.errors import InvalidInput, did_you_mean
+
+PREFIX = "VECTABLE_"
+ENV_FILE = f"{PREFIX}ENV_FILE"
+"""Names a file of variables; the command line reads `.env` where it is not set."""
+NOT_SETTINGS = frozenset({ENV_FILE, f"{PREFIX}DEBUG", f"{PREFIX}TEST_POSTGRES_URL"})
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting as it is in force. `source`: "argument", a variable's name, "FILE: NAME" or "default"."""
+
+    name: str
+    value: Any
+    source: str
+
+
+def force(environ: Mapping[str, str] | None = None, **arguments: Any) -> list[Setting]:
+    """Every setting with its value and where that comes from. Raises InvalidInput for an unknown argument, an
+    unreadable file of variables, and a variable that cannot be read."""
+    environ = os.environ if environ is None else environ
+    given = {
+        name: os.fspath(value) if isinstance(value, os.PathLike) else value
+        for name, value in arguments.items()
+        if value is not None
+    }
+    known = [name for name, _, _ in described_settings()]
+    for name in sorted(given.keys() - set(known)):
+        raise InvalidInput(f"unknown setting {name!r}", hint=did_you_mean(name, known, "settings"))
+    file = environ.get(ENV_FILE, "")
+    kept = variables_of(file) if file else {}
+    found = []
+    for name, about, default in described_settings():
+        if name in given:
+            found.append(Setting(name, given[name], "argument"))
+            continue
+        variable, value, source = _look_up(name, about, ((environ, ""), (kept, f"{file}: ")))
+        taken = default if variable is None else _read(variable, value, default, about)
+        found.append(Setting(name, taken, source))
+    return found
+
+
+def _look_up(
+    name: str, about: About, places: tuple[tuple[Mapping[str, str], str], ...]
+) -> tuple[str | None, str, str]:
+    for variables, prefix in places:
+        for variable in filter(None, (f"{PREFIX}{name.upper()}", about.plain)):
+            if value := variables.get(variable):
+                return variable, value, f"{prefix}{variable}"
+    return None, "", "default"
+
+
+def variables_of(file: str) -> dict[str, str]:
+    """The variables of a `.env` file; none where there is no such file. `$` means itself. Raises InvalidInput
+    for a file that cannot be read."""
+    path = Path(file)
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values
+
+    try:
+        return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise InvalidInput(f"{file} cannot be read: {reason}", hint=f"{ENV_FILE}= reads none") from None
+
+
+def unknown_variables(environ: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
+    """Variables with our prefix that set nothing, in the environment and the file of variables, each with a
+    hint: most are misspelt."""
+    environ = os.environ if environ is None else environ
+    file = environ.get(ENV_FILE, "")
+    known = {f"{PREFIX}{name.upper()}" for name, _, _ in described_settings()}
+    for variable in sorted({*environ, *(variables_of(file) if file else ())}):
+        if variable.startswith(PREFIX) and variable not in known | NOT_SETTINGS:
+            yield variable, did_you_mean(variable, known, "variables")
+
+
+def _read(variable: str, text: str, default: Any, about: About) -> Any:
+    if about.words and variable == about.plain:
+        return about.words.get(text.lower(), about.words[""])
+    if isinstance(default, bool):
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        raise InvalidInput(f"{variable}={text!r} is neither true nor false", hint="write 1 or 0")
+    if isinstance(default, int):
+        try:
+            return int(text)
+        except ValueError:
+            raise InvalidInput(f"{variable}={text!r} is not a whole number") from None
+    return text
