@@ -13,6 +13,7 @@ from typing import Any, Self
 from vectable import providers
 from vectable.config import Settings
 from vectable.core.context import LOCAL
+from vectable.core.meter import UNMETERED, Meter
 from vectable.core.predicate import TRUE
 from vectable.engine.catalog import Catalog
 from vectable.engine.columns import EmbeddingColumns
@@ -39,7 +40,9 @@ _AFTER_DEFECT_S = 60.0
 class Database:
     """An open database. Belongs to the event loop it was opened on; close it there."""
 
-    def __init__(self, storage: Storage, settings: Settings, pool: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, storage: Storage, settings: Settings, pool: ThreadPoolExecutor, meter: Meter = UNMETERED
+    ) -> None:
         self.url = storage.url
         self.settings = settings
         self.identity = storage.identity
@@ -51,7 +54,7 @@ class Database:
         self.leases = Leases(self.state)
         self.jobs = Jobs(self.state, self.leases)
         self.catalog = Catalog(self.state, self.backend)
-        self.embedder = Embedder(providers, settings, self.cache)
+        self.embedder = Embedder(providers, settings, self.cache, meter=meter)
         self.refresher = Refresher(
             self.backend, self.catalog, self.embedder, self.jobs, self.leases, settings.inline_cells
         )
@@ -68,20 +71,28 @@ class Database:
             directory=storage.index_directory,
             pool=pool,
         )
-        self.reader = Reader(self.backend, self.catalog, self.embedder, self.searcher, self.catalog.marks)
+        self.reader = Reader(
+            self.backend, self.catalog, self.embedder, self.searcher, self.catalog.marks, meter
+        )
         self.indexer = Indexer(
             self.backend, self.state, self.catalog, self.searcher, self.registry.library, self.jobs
         )
 
     @classmethod
-    async def open(cls, url: str | os.PathLike[str] | None = None, settings: Settings | None = None) -> Self:
+    async def open(
+        cls,
+        url: str | os.PathLike[str] | None = None,
+        settings: Settings | None = None,
+        *,
+        meter: Meter = UNMETERED,
+    ) -> Self:
         """Opens the database at `url` (a directory, sqlite:///DIRECTORY, postgresql://…, memory:; None: the
-        setting `db`), creating it when missing. Raises InvalidInput, DatabaseDamaged, DatabaseNewer,
-        ReadOnlyDatabase, BackendUnavailable, …"""
+        setting `db`), creating it when missing; `meter` is told what it does. Raises InvalidInput,
+        DatabaseDamaged, DatabaseNewer, ReadOnlyDatabase, BackendUnavailable, …"""
         settings = settings or Settings.from_environment()
         storage = await open_storage(settings.db if url is None else url, settings)
         pool = ThreadPoolExecutor(max_workers=settings.search_threads, thread_name_prefix="search")
-        return cls(storage, settings, pool)
+        return cls(storage, settings, pool, meter)
 
     async def __aenter__(self) -> Self:
         return self

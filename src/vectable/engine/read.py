@@ -14,6 +14,7 @@ from vectable.core.context import Context
 from vectable.core.evaluate import matches
 from vectable.core.key import Key, KeyBytes, encode_key, url_parts
 from vectable.core.mark import Mark
+from vectable.core.meter import UNMETERED, Meter
 from vectable.core.plan import Plan
 from vectable.core.predicate import TRUE, bind, columns_of, parse_filter
 from vectable.core.query import Query, Similar
@@ -70,12 +71,14 @@ class Reader:
         embedder: Embedder,
         searcher: Searcher,
         marks: Mapping[str, Mark],
+        meter: Meter = UNMETERED,
     ) -> None:
         self._backend = backend
         self._catalog = catalog
         self._embedder = embedder
         self._searcher = searcher
         self._marks = marks
+        self._meter = meter
 
     async def query(self, context: Context, name: str, query: Query) -> Result:
         """The rows a query means. Raises TableNotFound, UnknownColumn, InvalidInput and its kinds."""
@@ -87,6 +90,7 @@ class Reader:
             embedded = time.perf_counter()
             at_least = self._marks.get(table.id)
             found = await self._searcher.run(table, query, context, vector=vector, at_least=at_least)
+            self._meter.took("search", time.perf_counter() - embedded)
             if vector is not None:
                 found.plan.times_ms = {"embed": (embedded - began) * 1000, **found.plan.times_ms}
             found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vectable.config import Settings
+from vectable.core.meter import UNMETERED, Meter
 from vectable.core.recipe import content_key
 from vectable.core.vectors import Matrix, from_bytes, normalize, to_bytes
 from vectable.engine.embed.batches import token_batches
@@ -55,11 +56,19 @@ class _Work:
 class Embedder:
     """Belongs to one event loop. Equal contents asked for at the same time are computed once."""
 
-    def __init__(self, library: ModelLibrary, settings: Settings, cache: VectorCache) -> None:
+    def __init__(
+        self,
+        library: ModelLibrary,
+        settings: Settings,
+        cache: VectorCache,
+        *,
+        meter: Meter = UNMETERED,
+    ) -> None:
         self.models = Models(library, settings)
         self._tiers = CacheTiers(
             cache, settings.cache_max_size, settings.cache_ttl_ms, settings.persistent_cache_bytes
         )
+        self._meter = meter
         self._budget = settings.embed_batch_tokens
         self._most = settings.batch_size
         self._in_flight: dict[bytes, asyncio.Future[bytes | Failure]] = {}
@@ -205,15 +214,22 @@ class Embedder:
         counts: dict[bytes, int],
     ) -> None:
         keys = list(mine)
+        began = time.perf_counter()
         lengths = provider.lengths([items[mine[key]] for key in keys])
+        if keys:
+            self._meter.took("tokenise", time.perf_counter() - began)
         unsaved: dict[bytes, bytes] = {}
         saved_at = time.monotonic()
         for batch in token_batches(lengths, self._budget, min(self._most, provider.max_batch)):
             batch_keys = [keys[i] for i in batch]
             started = time.perf_counter()
             results = await _embed(provider, [items[mine[key]] for key in batch_keys], purpose)
-            work.inference_ms += (time.perf_counter() - started) * 1000
-            work.tokens += sum(lengths[i] for i in batch)
+            seconds = time.perf_counter() - started
+            tokens = sum(lengths[i] for i in batch)
+            self._meter.took("inference", seconds)
+            self._meter.batch(provider.model.id, len(batch), tokens)
+            work.inference_ms += seconds * 1000
+            work.tokens += tokens
             for key, result in zip(batch_keys, results, strict=True):
                 work.results[key] = result
                 if isinstance(result, bytes):
