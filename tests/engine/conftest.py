@@ -1,5 +1,5 @@
-"""An engine over each kind of storage: the oracle, the hostile toy, and SQLite; with a model that fails on
-demand."""
+"""An engine over each kind of storage: the oracle, the hostile toy, SQLite and PostgreSQL; with a model that
+fails on demand."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from vectable.interfaces import Item, ModelIdentity, Purpose
 from vectable.providers.hashing import HashingProvider
 from vectable.storage import Storage, open_storage
 from vectable.testing.hostile_backend import HostileBackend
+
+KINDS = ("memory", "hostile", "sqlite", "postgres")
 
 
 @dataclass
@@ -126,7 +128,9 @@ class Engine:
         await self.jobs.close()
 
 
-async def _storage(kind: str, directory: Path) -> Storage:
+async def _storage(kind: str, directory: Path, server: str | None) -> Storage:
+    if server is not None:
+        return await open_storage(server, Settings(postgres_pool_min=1))
     if kind == "sqlite":
         return await open_storage(directory / "db", Settings())
     storage = await open_storage("memory:", Settings())
@@ -137,9 +141,21 @@ async def _storage(kind: str, directory: Path) -> Storage:
     return storage
 
 
-@pytest.fixture(params=["memory", "hostile", "sqlite"])
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
-    storage = await _storage(request.param, tmp_path)
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kind of storage under the engine."""
+    return str(request.param)
+
+
+@pytest.fixture
+def server(kind: str, request: pytest.FixtureRequest) -> str | None:
+    """The address of an empty database, where this kind of storage needs one."""
+    return request.getfixturevalue("postgres_url") if kind == "postgres" else None
+
+
+@pytest.fixture
+async def engine(kind: str, server: str | None, tmp_path: Path) -> AsyncIterator[Engine]:
+    storage = await _storage(kind, tmp_path, server)
     engine = Engine(storage, Settings(text_model="hashing/32"), CountingProvider(HashingProvider(32)))
     yield engine
     await engine.close()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from vectable.backends.memory import MemoryBackend
+from vectable.backends.postgres import PostgresBackend
 from vectable.backends.sqlite import SqliteBackend
 from vectable.core.cell import GIVEN, Cell
 from vectable.core.context import LOCAL, Context
@@ -23,6 +24,7 @@ from vectable.core.query import SCORE, Query, Similar
 from vectable.core.rows import Delete, Put, WriteBatch
 from vectable.core.schema import Column, ColumnType, Metric, Table, Version
 from vectable.core.vectors import Matrix, Vector, from_bytes, scores, to_bytes
+from vectable.drivers.postgres import PostgresDriver
 from vectable.drivers.sqlite import SqliteDriver
 from vectable.engine.resident import DEFAULT_BUDGET, Background, ResidentRegistry
 from vectable.engine.search import Searcher, SearchResult
@@ -32,7 +34,7 @@ from vectable.testing.hostile_backend import HostileBackend
 from vectable.testing.samples import text_key, vector_column
 
 LIBRARY = FaissLibrary()
-BACKENDS = ("memory", "sqlite", "hostile")
+BACKENDS = ("memory", "sqlite", "hostile", "postgres")
 
 
 def small_table(dimensions: int, metric: Metric = Metric.COSINE, index: str = "auto") -> Table:
@@ -153,9 +155,13 @@ class World:
 
 
 @asynccontextmanager
-async def opened_backend(kind: str, directory: Path) -> AsyncIterator[Backend]:
+async def opened_backend(kind: str, directory: Path, server: str | None = None) -> AsyncIterator[Backend]:
+    """An open backend of that kind; "postgres" wants the address of its database in `server`."""
     backend: Backend
-    if kind == "sqlite":
+    if kind == "postgres":
+        assert server is not None
+        backend = PostgresBackend(PostgresDriver(server, pool_least=1))
+    elif kind == "sqlite":
         backend = SqliteBackend(SqliteDriver(directory))
     else:
         backend = MemoryBackend() if kind == "memory" else HostileBackend()
@@ -174,12 +180,16 @@ async def opened(
     *,
     budget: int = DEFAULT_BUDGET,
     files: bool = False,
+    server: str | None = None,
 ) -> AsyncIterator[World]:
-    """A world over a backend of that kind; with `files`, derived files go to `directory`/indexes."""
-    async with opened_backend(kind, directory) as backend:
+    """A world over a backend of that kind; with `files`, derived files go to `directory`/indexes. What it
+    makes in a `server` is gone afterwards."""
+    async with opened_backend(kind, directory, server) as backend:
         await backend.alter(table, SchemaChange("create_table"))
         async with searching(backend, table, directory if files else None, budget=budget) as world:
             yield world
+        if server is not None:
+            await backend.alter(table, SchemaChange("drop_table"))
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.engine.searching import LIBRARY, World, opened, opened_backend, searching, small_table
 from tests.engine.test_search_sizes import Truth, agrees, filled, made_rows
@@ -17,8 +18,11 @@ from vectable.testing.samples import clustered_vectors, vector_column
 MATRIX = clustered_vectors(2_000, 32, seed=8)
 
 
-async def test_what_does_not_fit_is_answered_by_the_backend(tmp_path: Path) -> None:
-    async with opened("sqlite", tmp_path, small_table(32), budget=100_000) as world:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_what_does_not_fit_is_answered_by_the_backend(
+    kind: str, server: str | None, tmp_path: Path
+) -> None:
+    async with opened(kind, tmp_path, small_table(32), budget=100_000, server=server) as world:
         await filled(world, MATRIX)
         result = await world.search(MATRIX[0], limit=10)
         assert result.plan.path == "backend"
@@ -85,9 +89,10 @@ async def test_searchers_of_one_directory_share_what_is_held(tmp_path: Path) -> 
         assert first.registry.held() == 0
 
 
-async def test_many_small_writes_between_searches(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_many_small_writes_between_searches(kind: str, server: str | None, tmp_path: Path) -> None:
     """Each write is seen by the next search, and the delta is merged away in time."""
-    async with opened("sqlite", tmp_path, small_table(32)) as world:
+    async with opened(kind, tmp_path, small_table(32), server=server) as world:
         await filled(world, MATRIX)
         truth = Truth(world, MATRIX)
         rng = np.random.default_rng(1)

@@ -40,8 +40,11 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-async def test_a_saved_base_is_mapped_and_brought_up_to_date(tmp_path: Path, loads: list[str]) -> None:
-    async with opened_backend("sqlite", tmp_path) as backend:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_saved_base_is_mapped_and_brought_up_to_date(
+    kind: str, server: str | None, tmp_path: Path, loads: list[str]
+) -> None:
+    async with opened_backend(kind, tmp_path, server) as backend:
         table = small_table(8)
         await backend.alter(table, SchemaChange("create_table"))
         async with searching(backend, table, tmp_path) as world:

@@ -41,9 +41,11 @@ def consistent(world: World, result: Any, vector: Any, limit: int) -> None:
     assert [k for _, k in ranked] == result.keys
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "hostile"])
-async def test_hits_never_violate_their_filter_while_rows_change(kind: str, tmp_path: Path) -> None:
-    async with opened(kind, tmp_path, small_table(16)) as world:
+@pytest.mark.parametrize("kind", ["sqlite", "hostile", "postgres"])
+async def test_hits_never_violate_their_filter_while_rows_change(
+    kind: str, server: str | None, tmp_path: Path
+) -> None:
+    async with opened(kind, tmp_path, small_table(16), server=server) as world:
         await filled(world, MATRIX[:ROWS])
         stop = asyncio.Event()
 
@@ -63,7 +65,7 @@ async def test_hits_never_violate_their_filter_while_rows_change(kind: str, tmp_
         finally:
             stop.set()
             await writer
-        if kind == "sqlite":
+        if kind != "hostile":
             await world.check(MATRIX[0], limit=50, where=WHERE)
 
 
@@ -124,7 +126,7 @@ table = Table.model_validate_json(sys.stdin.readline())
 version = table.column("emb").version.id
 
 async def main():
-    async with opened_backend("sqlite", Path(sys.argv[1])) as backend:
+    async with opened_backend(sys.argv[1], Path(sys.argv[2]), sys.argv[3]) as backend:
         for line in sys.stdin:
             i = int(line)
             row = made_rows(1, i)[0]
@@ -136,12 +138,15 @@ asyncio.run(main())
 """
 
 
-async def test_what_another_process_commits_is_found_by_the_next_search(tmp_path: Path) -> None:
-    async with opened("sqlite", tmp_path, small_table(16)) as world:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_what_another_process_commits_is_found_by_the_next_search(
+    kind: str, server: str | None, tmp_path: Path
+) -> None:
+    async with opened(kind, tmp_path, small_table(16), server=server) as world:
         await filled(world, MATRIX[:ROWS])
         await world.search(MATRIX[0], where=WHERE)
         writer = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(WRITER), str(tmp_path)],
+            [sys.executable, "-c", textwrap.dedent(WRITER), kind, str(tmp_path), server or ""],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -161,9 +166,13 @@ async def test_what_another_process_commits_is_found_by_the_next_search(tmp_path
         assert writer.wait(30) == 0
 
 
-async def test_two_searchers_with_files_follow_each_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_two_searchers_with_files_follow_each_other(
+    kind: str, server: str | None, tmp_path: Path
+) -> None:
     """As two processes over one directory: each merges and writes files, neither spoils the other."""
-    async with opened_backend("sqlite", tmp_path) as one, opened_backend("sqlite", tmp_path) as two:
+    opened_twice = (opened_backend(kind, tmp_path, server) for _ in range(2))
+    async with next(opened_twice) as one, next(opened_twice) as two:
         table = small_table(16)
         await one.alter(table, SchemaChange("create_table"))
         async with searching(one, table, tmp_path) as first, searching(two, table, tmp_path) as second:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.engine.searching import BACKENDS, World, opened, small_table
@@ -82,10 +82,17 @@ async def play(world: World, script: list[tuple[Any, ...]]) -> None:
             await world.check(step[1], **step[2])
 
 
-def run(kind: str, budget: int, metric: Metric, script: list[tuple[Any, ...]]) -> None:
+# What an example makes in the server's database is gone before the next one.
+in_one_database = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+
+
+def run(
+    kind: str, budget: int, metric: Metric, script: list[tuple[Any, ...]], server: str | None = None
+) -> None:
     async def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
-            async with opened(kind, Path(directory), small_table(4, metric), budget=budget) as world:
+            table = small_table(4, metric)
+            async with opened(kind, Path(directory), table, budget=budget, server=server) as world:
                 await play(world, script)
 
     asyncio.run(main())
@@ -93,11 +100,12 @@ def run(kind: str, budget: int, metric: Metric, script: list[tuple[Any, ...]]) -
 
 @pytest.mark.parametrize("budget", [DEFAULT_BUDGET, 0], ids=["resident", "backend"])
 @pytest.mark.parametrize("kind", BACKENDS)
+@in_one_database
 @given(metric=st.sampled_from(list(Metric)), script=steps(COMPONENT))
 def test_searches_equal_the_oracle(
-    kind: str, budget: int, metric: Metric, script: list[tuple[Any, ...]]
+    kind: str, server: str | None, budget: int, metric: Metric, script: list[tuple[Any, ...]]
 ) -> None:
-    run(kind, budget, metric, script)
+    run(kind, budget, metric, script, server)
 
 
 @given(metric=st.sampled_from(list(Metric)), script=steps(EXTREME))
@@ -109,9 +117,10 @@ TYPES = every_type_table(vector_column("emb", 4))
 
 
 @pytest.mark.parametrize("kind", BACKENDS)
+@in_one_database
 @given(stored=rows(), where=predicates(TYPES), data=st.data())
 def test_filters_mean_the_same_in_memory_and_out_of_it(
-    kind: str, stored: list[dict[str, Any]], where: Any, data: st.DataObject
+    kind: str, server: str | None, stored: list[dict[str, Any]], where: Any, data: st.DataObject
 ) -> None:
     stored = [{**row, "id": f"{i}{row['id'][:50]}"} for i, row in enumerate(stored)]
     given = [data.draw(st.one_of(st.none(), vectors(COMPONENT))) for _ in stored]
@@ -119,7 +128,7 @@ def test_filters_mean_the_same_in_memory_and_out_of_it(
 
     async def main() -> None:
         with tempfile.TemporaryDirectory() as directory:
-            async with opened(kind, Path(directory), TYPES) as world:
+            async with opened(kind, Path(directory), TYPES, server=server) as world:
                 half = len(stored) // 2
                 await world.put(stored[:half], given[:half])
                 first = await world.search(query, where=where)

@@ -137,9 +137,9 @@ async def test_one_row_and_none(tmp_path: Path) -> None:
         await world.check(vector, limit=10)
 
 
-@pytest.mark.parametrize("kind", ["memory", "sqlite"])
-async def test_thousands_of_equal_vectors_go_by_key(kind: str, tmp_path: Path) -> None:
-    async with opened(kind, tmp_path, small_table(16)) as world:
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "postgres"])
+async def test_thousands_of_equal_vectors_go_by_key(kind: str, server: str | None, tmp_path: Path) -> None:
+    async with opened(kind, tmp_path, small_table(16), server=server) as world:
         same = np.tile(clustered_vectors(1, 16), (6_000, 1))
         for at in range(0, 6_000, 3_000):
             # The second half lies in the delta: ties must still go by key, not by where a row is kept.

@@ -133,9 +133,10 @@ class SimilarSearch:
         )
         probe = Probe(target.vector, target.version.metric, self._reader.registry.library)
         start, end = (0, eligible.count) if unlimited else (prepared.offset, prepared.offset + prepared.limit)
-        # Without a threshold the count says whether there is a next page; with one, one hit more does.
-        k = end + 1 if target.threshold is not None else end
         after = None if place is None else After(place.values[0], place.key)
+        # Of a first page without a threshold the count says whether another follows; else one hit more does.
+        counted = target.threshold is None and after is None
+        k = end if counted else end + 1
         answer = await self._reader.compute(
             lambda: search_resident(snapshot, held, target, probe, eligible, k, after)
         )
@@ -150,7 +151,7 @@ class SimilarSearch:
             self._reader.upkeep.after_search(
                 reading.resident, snapshot, target.column, prepared.table.indexes
             )
-        more = _more(ranked, eligible, target, end, after)
+        more = end < (eligible.count if counted else len(ranked.keys))
         page = slice(start, end)
         return SearchResult(
             ranked.keys[page],
@@ -285,12 +286,6 @@ async def _coverage(view: View, reader: Reader, prepared: Prepared, target: Targ
     rows = await view.count(reader.backend.push(prepared.table, TRUE))
     states = await view.cell_states(target.version.id)
     return rows, states["ready"] + (states["stale"] if target.stale else 0)
-
-
-def _more(ranked: Ranked, eligible: Eligible, target: Target, end: int, after: After | None) -> bool:
-    if target.threshold is not None:
-        return len(ranked.keys) > end
-    return (after is None and end < eligible.count) or (after is not None and len(ranked.keys) >= end > 0)
 
 
 def _next(
