@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
-from vectable import providers
 from vectable.config import Settings
 from vectable.core.context import LOCAL
 from vectable.core.meter import UNMETERED, Meter
@@ -30,6 +29,7 @@ from vectable.engine.write import Writer
 from vectable.errors import ReadOnlyDatabase, Unsupported, VectableError
 from vectable.indexes.faiss import FaissLibrary
 from vectable.interfaces import Progress
+from vectable.providers.remote import RemoteLibrary, library_of
 from vectable.storage import Storage, database_directory, in_server, open_storage, shown
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,8 @@ class Database:
         self.leases = Leases(self.state)
         self.jobs = Jobs(self.state, self.leases)
         self.catalog = Catalog(self.state, self.backend)
-        self.embedder = Embedder(providers, settings, self.cache, meter=meter)
+        self.library = library_of(settings, self.state)
+        self.embedder = Embedder(self.library, settings, self.cache, state=self.state, meter=meter)
         self.refresher = Refresher(
             self.backend, self.catalog, self.embedder, self.jobs, self.leases, settings.inline_cells
         )
@@ -92,7 +93,12 @@ class Database:
         settings = settings or Settings.from_environment()
         storage = await open_storage(settings.db if url is None else url, settings)
         pool = ThreadPoolExecutor(max_workers=settings.search_threads, thread_name_prefix="search")
-        return cls(storage, settings, pool, meter)
+        try:
+            return cls(storage, settings, pool, meter)
+        except BaseException:
+            pool.shutdown(wait=False)
+            await storage.close()
+            raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,6 +159,9 @@ class Database:
             columns = {c.name: dict(s) for c, s in await self.columns.list(LOCAL, table.full_name)}
             tables.append({"name": table.full_name, "rows": rows, "embedding_columns": columns})
         entries, size = await self.cache.size()
+        remote = None
+        if isinstance(self.library, RemoteLibrary):
+            remote = {"endpoints": self.library.endpoints(), "spend": await self.library.spend()}
         stored, pool = self._storage.stored_bytes, self._storage.pool
         return {
             "url": self.url,
@@ -164,6 +173,7 @@ class Database:
             "cache": {"memory": self.embedder.cache_stats(), "persistent": {"size": entries, "bytes": size}},
             "models_loaded": self.embedder.models.loaded_ids(),
             "jobs": [j.model_dump() for j in await self._unfinished_jobs()],
+            **({"remote": remote} if remote else {}),
             **({"pool": pool()} if pool else {}),
         }
 

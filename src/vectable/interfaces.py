@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,6 +253,25 @@ class EmbeddingProvider(Protocol):
         (1e-5). Raises ProviderError, Unsupported (modality)."""
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class RemoteEmbeddingProvider(EmbeddingProvider, Protocol):
+    """A model served elsewhere: each call is a request, several may be under way, and one may fail for
+    reasons that have nothing to do with its items (EndpointError). A row that is not finite is an item that
+    the model could not embed."""
+
+    @property
+    def paid(self) -> bool:
+        """Requests cost money: no content is sent twice, by whatever processes."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens one request may hold, in all."""
+
+    @property
+    def max_concurrency(self) -> int:
+        """Requests that may be under way at once."""
 
 
 class ModelLibrary(Protocol):

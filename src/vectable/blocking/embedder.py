@@ -21,7 +21,8 @@ T = TypeVar("T")
 @mirrors(AsyncEmbedder)
 class Embedder:
     """A model by name (None: the default text model), or by the path of its directory; loaded when first
-    used. Vectors are kept in memory (the setting `cache_max_size`), so the same content is computed once.
+    used. Vectors are kept in memory (the setting `cache_max_size`), so the same content is computed once;
+    those of a remote model, and what it costs, in the directory `remote` of the setting `cache_dir`, too.
     Usable from any thread of the process that made it, as `with Embedder() as embedder`."""
 
     def __init__(self, model: str | os.PathLike[str] | None = None, **settings: Any) -> None:

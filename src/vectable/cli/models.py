@@ -34,9 +34,11 @@ def models_command(model: str | None, as_json: bool) -> None:
         else:
             write(f"{card.id}: {card.dimensions} dimensions, loaded in {load_ms / 1000:.1f} s")
         return
-    from vectable.providers import known_models
+    from vectable.config import Settings
+    from vectable.providers.remote import library_of
+    from vectable.state.memory import MemoryStateStore
 
-    cards = known_models()
+    cards = library_of(Settings.from_environment(), MemoryStateStore()).known_models()
     if as_json:
         write_json({"models": [_fields(card) for card in cards]})
         return

@@ -106,6 +106,9 @@ class Settings:
     embed_batch_tokens: int = setting(
         1_024, "models", "Padded tokens handed to a model at once.", least=1, most=1 << 30
     )
+    models_file: str = setting(
+        "", "models", "A TOML file that declares models served elsewhere.", default_text="none"
+    )
     cache_dir: str = setting("", "models", "Where derived model files go.", default_text="~/.cache/vectable")
     model_paths: bool = setting(
         True,

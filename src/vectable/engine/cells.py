@@ -83,7 +83,8 @@ async def fill(
     step: Step | None = None,
 ) -> tuple[int, int]:
     """Embeds the batch's cells that are in one of `states`, outside any lock, and writes them where the row
-    still wants the same; notes the mark in `marks`. (vectors written, errors written)."""
+    still wants the same; notes the mark in `marks`. (vectors written, errors written). Raises EndpointError,
+    after the rest is written, when an endpoint failed some of them: those stay pending."""
     cells = batch.cells[target.version.id]
     rows = [i for i, cell in enumerate(cells) if cell.state in states]
     made = contents(target, batch)
@@ -96,9 +97,12 @@ async def fill(
         read_cache=read_cache,
         step=step,
     )
+    # What the endpoint failed is wanted still: the cell stays pending, and is nobody's error.
+    postponed = [result for result in results if isinstance(result, Failure) and result.postponed]
     writes = [
         _cell_write(target, batch, i, cells[i], content, result)
         for (i, content), result in zip(todo, results, strict=True)
+        if not (isinstance(result, Failure) and result.postponed)
     ]
     # A row whose content vanished while its cell still wanted one: the cell wants nothing now.
     writes += [
@@ -109,6 +113,8 @@ async def fill(
     if writes:
         write = WriteBatch(generation=target.table.generation, cells=writes)
         marks[target.table.id] = (await backend.write(target.table, write)).mark
+    if postponed:
+        raise postponed[0].error
     errors = sum(isinstance(r, Failure) for r in results)
     return len(results) - errors, errors
 

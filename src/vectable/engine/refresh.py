@@ -4,8 +4,10 @@ comes next. Pending cells are the queue; nothing else has to be remembered."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncGenerator, Collection, Sequence
+import time
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from typing import Any
 
 from vectable.core.cell import CELL_STATES
@@ -20,11 +22,14 @@ from vectable.engine.cells import Target, check_identity, contents, fill, missin
 from vectable.engine.embed import Embedder
 from vectable.engine.jobs import Jobs, Progress
 from vectable.engine.leases import Leases
-from vectable.errors import InvalidInput, StaleGeneration, TableNotFound, VectableError
+from vectable.errors import EndpointError, InvalidInput, StaleGeneration, TableNotFound, VectableError
 from vectable.interfaces import Backend, Position
 
 PENDING: tuple[str, ...] = ("new", "stale")
 _PAGE = 512
+_REST_S = 30.0
+_LONGEST_REST_S = 600.0
+"""However long an endpoint asks to be left alone: its models file may have been changed meanwhile."""
 log = logging.getLogger(__name__)
 
 
@@ -48,6 +53,7 @@ class Refresher:
         self._inline_cells = inline_cells
         self._drains: dict[str, tuple[str, Progress]] = {}
         self._dirty: dict[str, int] = {}
+        self._rests: dict[str, float] = {}
         self._marks = catalog.marks
         jobs.register("embed", self._embed_job)
         jobs.register("refresh", self._refresh_job)
@@ -83,6 +89,8 @@ class Refresher:
             return count, 0, await self.start_drain(table, count)
         errors = 0
         for target in todo:
+            if self.rests(target):
+                continue
             try:
                 errors += await self._fill_keys(target, pending[target.version.id])
             except (StaleGeneration, TableNotFound):
@@ -105,7 +113,8 @@ class Refresher:
         await check_identity(self._embedder, target)
         async with self._catalog.view(target.table) as view:
             batch = await view.get(keys, target.columns, [target.version.id])
-        _, errors = await fill(self._backend, self._embedder, self._marks, target, batch, PENDING)
+        with self._resting_after_failure(target):
+            _, errors = await fill(self._backend, self._embedder, self._marks, target, batch, PENDING)
         return errors
 
     async def start_drain(self, table: Table, count: int) -> str:
@@ -228,7 +237,27 @@ class Refresher:
             if lease is not None:
                 await self._pass(target, PENDING, TRUE, Progress(0), force=False)
 
+    def rests(self, target: Target) -> bool:
+        """Whether the version's endpoint failed just now, or said when to come back: its cells wait, for
+        whoever comes next."""
+        return time.monotonic() < self._rests.get(target.version.id, 0.0)
+
+    @contextlib.contextmanager
+    def _resting_after_failure(self, target: Target) -> Iterator[None]:
+        try:
+            yield
+        except EndpointError as error:
+            wait_s = max(_REST_S, float(error.context.get("retry_after_s", 0)))
+            self._rests[target.version.id] = time.monotonic() + min(wait_s, _LONGEST_REST_S)
+            raise
+
     async def _pass(
+        self, target: Target, states: Sequence[str], where: Predicate, progress: Progress, force: bool
+    ) -> int:
+        with self._resting_after_failure(target):
+            return await self._embedded(target, states, where, progress, force)
+
+    async def _embedded(
         self, target: Target, states: Sequence[str], where: Predicate, progress: Progress, force: bool
     ) -> int:
         found = 0

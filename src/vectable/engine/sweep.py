@@ -16,7 +16,7 @@ from vectable.engine.cells import Target, targets
 from vectable.engine.jobs import Jobs
 from vectable.engine.leases import Leases
 from vectable.engine.refresh import PENDING, Refresher
-from vectable.errors import ReadOnlyDatabase, StaleGeneration, TableNotFound, VectableError
+from vectable.errors import EndpointError, ReadOnlyDatabase, StaleGeneration, TableNotFound, VectableError
 
 _WRITING_S = 10.0
 """Between the sweeps of a process that goes on writing."""
@@ -75,6 +75,8 @@ class Sweeper:
                     await self._sweep_target(target, inline_cells)
 
     async def _sweep_target(self, target: Target, inline_cells: int) -> None:
+        if self._refresher.rests(target):
+            return
         try:
             async with self._catalog.view(target.table) as view:
                 counts = await view.cell_states(target.version.id)
@@ -85,7 +87,7 @@ class Sweeper:
                 await self._refresher.start_drain(target.table, pending)
             else:
                 await self._refresher.fill_now(target)
-        except (StaleGeneration, TableNotFound) as error:
+        except (EndpointError, StaleGeneration, TableNotFound) as error:
             log.info("cells of %s are left to the next sweep: %s", target.table.full_name, error.detail)
 
     async def _quietly(self, inline_cells: int = 0, only: Collection[str] | None = None) -> None:

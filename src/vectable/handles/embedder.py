@@ -20,25 +20,29 @@ from vectable.handles.progress import fetching
 if TYPE_CHECKING:
     from vectable.engine.embed import Embedder as Engine
     from vectable.interfaces import Item, ModelCard, Purpose
+    from vectable.storage import Storage
 
 
 class AsyncEmbedder:
     """A model by name (None: the default text model), or by the path of its directory; loaded when first
-    used. Vectors are kept in memory (the setting `cache_max_size`), so the same content is computed once.
+    used. Vectors are kept in memory (the setting `cache_max_size`), so the same content is computed once;
+    those of a remote model, and what it costs, in the directory `remote` of the setting `cache_dir`, too.
     Use it on one event loop, as `async with AsyncEmbedder() as embedder`."""
 
     def __init__(self, model: str | os.PathLike[str] | None = None, **settings: Any) -> None:
         """`settings` are the fields of `vectable.config.Settings`; what is not given comes from VECTABLE_*
         variables. Raises InvalidInput."""
-        from vectable import providers
-        from vectable.engine.embed import Embedder
-        from vectable.state.memory import NoVectorCache
+        from vectable.providers.remote import declares
 
-        found = Settings.from_environment(**settings)
-        self._model = found.text_model if model is None else os.fspath(model)
+        self._settings = Settings.from_environment(**settings)
+        self._model = self._settings.text_model if model is None else os.fspath(model)
         if not isinstance(self._model, str):
             raise InvalidInput(f"a model is named by a string, not {type(model).__name__}")
-        self._engine: Engine | None = Embedder(providers, found, NoVectorCache())
+        self._remote = declares(self._settings, self._model)
+        self._engine: Engine | None = None
+        self._storage: Storage | None = None
+        self._opening = asyncio.Lock()
+        self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
 
@@ -50,11 +54,11 @@ class AsyncEmbedder:
     @property
     def closed(self) -> bool:
         """Whether `close` was called."""
-        return self._engine is None
+        return self._closed
 
-    def _here(self) -> Engine:
+    async def _here(self) -> Engine:
         """The engine, on the loop it belongs to: that of its first use."""
-        if self._engine is None:
+        if self._closed:
             raise Unsupported(f"the embedder of {self._model} is closed", hint="make another one")
         if os.getpid() != self._process:
             raise Unsupported(
@@ -65,7 +69,22 @@ class AsyncEmbedder:
         self._loop = self._loop or loop
         if self._loop is not loop:
             raise Unsupported("this embedder belongs to another event loop", hint="make one on each loop")
+        async with self._opening:
+            if self._engine is None:
+                self._engine = await self._opened()
         return self._engine
+
+    async def _opened(self) -> Engine:
+        from vectable.engine.embed import Embedder
+        from vectable.providers.remote import library_of
+        from vectable.state.memory import MemoryStateStore, NoVectorCache
+        from vectable.storage import open_storage
+
+        found = self._settings
+        if not self._remote:
+            return Embedder(library_of(found, MemoryStateStore()), found, NoVectorCache())
+        self._storage = storage = await open_storage(found.cache_directory / "remote", found)
+        return Embedder(library_of(found, storage.state), found, storage.cache, state=storage.state)
 
     async def encode(
         self, texts: Any, *, purpose: Purpose = "document", cache: bool = True, normalize: bool = True
@@ -91,7 +110,7 @@ class AsyncEmbedder:
         return vectors if many else vectors[0]
 
     async def _embed(self, items: list[Item], purpose: Purpose, cache: bool, normalize: bool) -> Matrix:
-        engine = self._here()
+        engine = await self._here()
         with fetching(engine.models, self._model):
             encoded = await engine.encode(
                 items, self._model, purpose=purpose, cache=cache, normalize_vectors=normalize
@@ -100,24 +119,27 @@ class AsyncEmbedder:
 
     async def card(self) -> ModelCard:
         """What is known of the model without loading it. Raises ModelNotFound, ModelUnavailable."""
-        return await self._here().card(self._model)
+        return await (await self._here()).card(self._model)
 
     async def preload(self) -> ModelCard:
         """Loads the model now (0.3-6 s, longer with a download); its card. Raises as `encode`."""
-        engine = self._here()
+        engine = await self._here()
         with fetching(engine.models, self._model):
             card, _ = await engine.preload(self._model)
         return card
 
     async def cache_stats(self) -> dict[str, Any]:
         """Of the vectors kept in memory: size, max_size, hits, misses, evictions, bytes."""
-        return self._here().cache_stats()
+        return (await self._here()).cache_stats()
 
     async def close(self) -> None:
         """Releases the model and the vectors kept. May be called twice."""
-        engine, self._engine = self._engine, None
+        engine, storage, self._closed = self._engine, self._storage, True
+        self._engine = self._storage = None
         if engine is not None:
             await engine.close()
+        if storage is not None:
+            await storage.close()
 
     async def __aenter__(self) -> Self:
         return self

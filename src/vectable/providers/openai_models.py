@@ -7,15 +7,17 @@ The file is TOML; each `[models."ID"]` is a model. What a model may say is the f
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
-from vectable.errors import InvalidInput
+from vectable.errors import InvalidInput, did_you_mean
 from vectable.providers.catalog import canonical_name, hashing_name
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
@@ -24,6 +26,9 @@ Price = Annotated[Decimal, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 E = TypeVar("E", bound="Endpoint")
 _SHAPE = ConfigDict(extra="forbid", frozen=True)
 _OWN_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions"})
+_OWN_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
+_SECRET = re.compile(r"key|token|secret|passw|signature|^sig$", re.IGNORECASE)
 
 
 class Endpoint(BaseModel):
@@ -40,6 +45,8 @@ class Endpoint(BaseModel):
     `model`."""
     api_key_env: str = ""
     """The environment variable that holds the key."""
+    api_key_file: str = ""
+    """The file that holds the key and nothing else; read when the model is first used."""
     api_key_header: str = "authorization"
     """The header the key goes into; in `authorization` it follows the word Bearer."""
     allow_plain_http: bool = False
@@ -58,13 +65,21 @@ class Endpoint(BaseModel):
     timeout_s: Seconds = 30.0
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 6
     max_wait_s: Seconds = 60.0
+    """How long one request may wait between its tries, in all."""
+    first_wait_s: Seconds = 0.5
+    """About how long it waits before its second try; each further wait is up to twice as long."""
     breaker_failures: Count = 5
     breaker_open_s: Seconds = 30.0
 
     @property
     def host(self) -> str:
         """Host and port, for people, messages and limits."""
-        return urlsplit(self.url).netloc
+        return urlsplit(self.url).netloc.lower()
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether its address is a loopback one."""
+        return _on_this_machine(urlsplit(self.url).hostname or "")
 
     @field_validator("url")
     @classmethod
@@ -83,10 +98,26 @@ class Endpoint(BaseModel):
             raise ValueError(f"must not hold {', '.join(sorted(own))}: these are set for each request")
         return body
 
+    @field_validator("query")
+    @classmethod
+    def _no_secrets(cls, query: dict[str, str]) -> dict[str, str]:
+        if odd := [name for name in query if _SECRET.search(name)]:
+            raise ValueError(f"must not hold {odd[0]}: addresses are logged, so the key goes into a header")
+        return query
+
+    @field_validator("api_key_header")
+    @classmethod
+    def _header(cls, name: str) -> str:
+        if not _HEADER.fullmatch(name) or name.lower() in _OWN_HEADERS:
+            raise ValueError("must be a header's name")
+        return name.lower()
+
     @model_validator(mode="after")
-    def _key_is_encrypted(self) -> Endpoint:
-        clear = self.url.startswith("http:") and not _on_this_machine(urlsplit(self.url).hostname or "")
-        if self.api_key_env and clear and not self.allow_plain_http:
+    def _key_is_safe(self) -> Self:
+        if self.api_key_env and self.api_key_file:
+            raise ValueError("give api_key_env or api_key_file, not both")
+        clear = self.url.startswith("http:") and not self.on_this_machine
+        if (self.api_key_env or self.api_key_file) and clear and not self.allow_plain_http:
             raise ValueError("the key would travel unencrypted: use https, or set allow_plain_http")
         return self
 
@@ -108,6 +139,17 @@ class Model(Endpoint):
     max_request_tokens: Count = 100_000
     daily_spend_cap: Price | None = None
     backups: list[Endpoint] = []
+
+    @model_validator(mode="after")
+    def _cap_has_a_price(self) -> Self:
+        if self.daily_spend_cap is not None and not self.paid:
+            raise ValueError("daily_spend_cap needs price_per_million_tokens: without it nothing is counted")
+        return self
+
+    @property
+    def paid(self) -> bool:
+        """Whether any of its endpoints takes money."""
+        return any(endpoint.price_per_million_tokens for endpoint in self.endpoints())
 
     def endpoints(self) -> list[Endpoint]:
         """The first, then the backups in their order."""
@@ -151,8 +193,16 @@ def parse_models(text: str, name: str = "models file") -> ModelsFile:
 def _described(error: ValidationError) -> str:
     # The values themselves are not shown: somebody may have written a key where its name belongs.
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    words = [f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in found[:3]]
-    return "; ".join(words)
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {_reason(e)}" for e in found[:3])
+
+
+def _reason(error: ErrorDetails) -> str:
+    if error["type"] != "extra_forbidden":
+        return error["msg"].removeprefix("Value error, ")
+    if _SECRET.search(str(error["loc"][-1])):
+        return "keys are not written here: api_key_env names a variable, api_key_file a file that holds one"
+    known = {**Model.model_fields, **ModelsFile.model_fields}
+    return f"there is no such field ({did_you_mean(str(error['loc'][-1]), known, 'fields')})"
 
 
 def _named(id: str, model: Model, name: str) -> Model:

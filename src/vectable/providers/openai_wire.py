@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
 
-from vectable.core.vectors import Matrix
+from vectable.core.vectors import Matrix, Vector
 from vectable.errors import (
     EndpointError,
     EndpointRefused,
@@ -24,7 +26,8 @@ from vectable.providers.guard.attempt import Answered, AttemptFailed, retry_afte
 from vectable.providers.openai_models import Model
 
 _SHOWN = 300
-_RETRIED = frozenset({408, 409, 425, 429})
+TOO_MANY = 429
+_RETRIED = frozenset({408, 409, 425, TOO_MANY})
 _SETUP = frozenset({"model", "dimensions", "encoding_format", "user"})
 """Parameters that an endpoint may object to whatever the texts are."""
 
@@ -60,14 +63,10 @@ def request_body(
 
 
 def read_answer(content: bytes, asked: Asked) -> Answered[Matrix]:
-    """float32[n, dimensions] of an answer with status 200. Raises AttemptFailed for anything but n finite
-    vectors of that size, numbered 0 to n - 1 in this order."""
-    try:
-        found = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        # JSON has no word for them, but some servers write them all the same.
-        odd = next((w for w in (b"NaN", b"Infinity") if w in content), None)
-        raise _unusable(asked, f"that holds {odd.decode()}" if odd else "that is not JSON", None) from None
+    """float32[n, dimensions] of an answer with status 200, in the order of the texts, whatever the order in
+    the answer. A row that is zero or not finite is all NaN: that text failed, the others did not. Raises
+    AttemptFailed for anything but n vectors of that size, numbered 0 to n - 1, one of them usable."""
+    found = _parsed(content, asked)
     tokens = _tokens(found)
     data = found.get("data") if isinstance(found, dict) else None
     if not isinstance(data, list):
@@ -75,14 +74,41 @@ def read_answer(content: bytes, asked: Asked) -> Answered[Matrix]:
     if len(data) != asked.n:
         raise _unusable(asked, f"with {len(data)} vectors for {asked.n} texts", tokens)
     out = np.empty((asked.n, asked.dimensions), np.float32)
-    for position, item in enumerate(data):
-        if not isinstance(item, dict) or item.get("index") != position:
-            raise _unusable(asked, f"whose vector {position} is not numbered {position}", tokens)
+    for position, item in zip(_numbers(data, asked, tokens), data, strict=True):
         out[position] = _vector(item.get("embedding"), position, asked, tokens)
+    usable = np.isfinite(out).all(axis=1) & out.any(axis=1)
+    if not usable.any():
+        raise _unusable(asked, "whose vectors are all zero or not finite", tokens)
+    out[~usable] = np.nan
     return Answered(out, tokens)
 
 
-def _vector(value: Any, position: int, asked: Asked, tokens: int | None) -> Matrix:
+def _parsed(content: bytes, asked: Asked) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        pass
+    # JSON has no word for NaN, but servers in Python write it all the same.
+    if b"NaN" in content or b"Infinity" in content:
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            pass
+    raise _unusable(asked, "that is not JSON", None)
+
+
+def _numbers(data: list[Any], asked: Asked, tokens: int | None) -> list[int]:
+    """Which text each vector is for."""
+    if not all(isinstance(item, dict) for item in data):
+        raise _unusable(asked, "without a list of vectors", tokens)
+    # Serialisers that leave out zeros leave out the first number.
+    numbers = [item.get("index", 0) for item in data]
+    if any(type(number) is not int for number in numbers) or sorted(numbers) != list(range(asked.n)):
+        raise _unusable(asked, f"whose vectors are not numbered 0 to {asked.n - 1}", tokens)
+    return numbers
+
+
+def _vector(value: Any, position: int, asked: Asked, tokens: int | None) -> Vector:
     try:
         if isinstance(value, str):
             vector = np.frombuffer(base64.b64decode(value, validate=True), "<f4").astype(np.float32)
@@ -96,10 +122,6 @@ def _vector(value: Any, position: int, asked: Asked, tokens: int | None) -> Matr
     if vector.shape != (asked.dimensions,):
         words = f"of {vector.shape[0]} dimensions, not {asked.dimensions}"
         raise _unusable(asked, words, tokens)
-    if not np.isfinite(vector).all():
-        raise _unusable(asked, f"whose vector {position} is not finite", tokens)
-    if not vector.any():
-        raise _unusable(asked, f"whose vector {position} is zero", tokens)
     return vector
 
 
@@ -125,6 +147,25 @@ def too_long_an_answer(asked: Asked) -> AttemptFailed:
     return _unusable(asked, f"of more than {asked.most_bytes:,} bytes", None)
 
 
+def packed_answer(asked: Asked, encoding: str) -> AttemptFailed:
+    """For an answer that is compressed though nothing compressed was asked for."""
+    return _unusable(asked, f"encoded as {encoding[:40]!r}, which was not asked for", None)
+
+
+def redirection(status: int, location: str, asked: Asked) -> AttemptFailed:
+    """For an answer that sends us elsewhere: texts and key go to no address but the one declared."""
+    try:
+        host = urlsplit(location).netloc.rpartition("@")[2][:100] or asked.host
+    except ValueError:
+        host = "no valid address"
+    error = EndpointRefused(
+        f"{asked.host} answers {status} for {asked.model}, to go to {host}: redirections are not followed",
+        hint="declare the right address in the models file",
+        context={"host": asked.host, "model": asked.model, "status": status},
+    )
+    return AttemptFailed(error)
+
+
 def refusal(status: int, headers: Mapping[str, str], content: bytes, asked: Asked, key: str) -> AttemptFailed:
     """What an answer of another status than 200 means for the request."""
     message, param, code = _complaint(content, key)
@@ -141,7 +182,8 @@ def refusal(status: int, headers: Mapping[str, str], content: bytes, asked: Aske
             hint="it was tried again in vain; try later",
             context=context,
         )
-        return AttemptFailed(error, retry=True, retry_after_s=wait, against_endpoint=status >= 500)
+        # Too many requests are our doing; the endpoint is well.
+        return AttemptFailed(error, retry=True, retry_after_s=wait, against_endpoint=status != TOO_MANY)
     if status in (400, 413, 422) and param not in _SETUP:
         error = InvalidInput(
             f"{asked.host} does not embed this with {asked.model}{said}",
@@ -172,7 +214,7 @@ def _complaint(content: bytes, key: str) -> tuple[str, str, str]:
 
 def without_key(text: str, key: str) -> str:
     """`text` as one line; words that hold the key, or look like a part of one, are left out."""
-    parts = {key, key[:8], key[-8:]} if len(key) >= 8 else {key}
+    parts = {key, key[:6], key[-4:]} if len(key) >= 8 else {key}
     words = ["***" if any(p and p in word for p in parts) or "sk-" in word else word for word in text.split()]
     return " ".join(words)
 

@@ -1,5 +1,6 @@
 """From texts and images to vectors: cache first, then the model, in batches that waste nothing."""
 
-from vectable.engine.embed.embedder import Embedder, Encoded, Failure
+from vectable.engine.embed.embedder import Embedder, Encoded
+from vectable.engine.embed.outcomes import Failure
 
 __all__ = ["Embedder", "Encoded", "Failure"]

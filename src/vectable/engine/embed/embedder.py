@@ -15,20 +15,25 @@ from vectable.core.meter import UNMETERED, Meter
 from vectable.core.recipe import content_key
 from vectable.core.vectors import Matrix, from_bytes, normalize, to_bytes
 from vectable.engine.embed.batches import token_batches
+from vectable.engine.embed.claims import Claims
 from vectable.engine.embed.models import Models
+from vectable.engine.embed.outcomes import Failure, checked
+from vectable.engine.embed.remote import RemoteRun
 from vectable.engine.embed.tiers import CacheTiers
-from vectable.errors import InvalidInput, ProviderError, Unsupported, VectableError
-from vectable.interfaces import EmbeddingProvider, Item, ModelCard, ModelLibrary, Purpose, VectorCache
+from vectable.errors import InvalidInput, ProviderError, Unsupported
+from vectable.interfaces import (
+    EmbeddingProvider,
+    Item,
+    ModelCard,
+    ModelLibrary,
+    Purpose,
+    RemoteEmbeddingProvider,
+    StateStore,
+    VectorCache,
+)
 
 Step = Callable[[int], None]
 """Told how many more items are done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why one item has no vector."""
-
-    error: VectableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +67,12 @@ class Embedder:
         settings: Settings,
         cache: VectorCache,
         *,
+        state: StateStore | None = None,
         meter: Meter = UNMETERED,
     ) -> None:
+        """`state` is where contents are claimed before they are paid for; None: they are not."""
         self.models = Models(library, settings)
+        self._claims = None if state is None else Claims(state)
         self._tiers = CacheTiers(
             cache, settings.cache_max_size, settings.cache_ttl_ms, settings.persistent_cache_bytes
         )
@@ -108,7 +116,7 @@ class Embedder:
         provider = await self.models.provider(model)
         keys = self.content_keys(provider, items, purpose)
         known = await self._tiers.get_many(keys) if cache else {}
-        work = await self._compute(provider, items, keys, known, purpose, cache, None)
+        work = await self._compute(provider, items, keys, known, purpose, cache, None, shared=cache)
         for key in keys:
             failed = work.results.get(key)
             if isinstance(failed, Failure):
@@ -143,7 +151,8 @@ class Embedder:
         known = await self._tiers.get_many(keys) if use_cache and read_cache else {}
         if step is not None and known:
             step(sum(key in known for key in keys))
-        work = await self._compute(provider, items, keys, known, "document", use_cache, step)
+        shared = use_cache and read_cache
+        work = await self._compute(provider, items, keys, known, "document", use_cache, step, shared=shared)
         found = [known[k] if k in known else work.results[k] for k in keys]
         return [v if isinstance(v, Failure) else stored_form(v, normalized) for v in found]
 
@@ -175,7 +184,10 @@ class Embedder:
         purpose: Purpose,
         store: bool,
         step: Step | None,
+        *,
+        shared: bool,
     ) -> _Work:
+        """`store`: results are kept in the cache. `shared`: others' results will do as well."""
         work = _Work()
         mine: dict[bytes, int] = {}
         theirs: dict[bytes, asyncio.Future[bytes | Failure]] = {}
@@ -191,7 +203,10 @@ class Embedder:
             self._in_flight[key] = loop.create_future()
         counts = _counts(keys, mine) if step is not None else {}
         try:
-            await self._run(provider, items, mine, purpose, store, work, step, counts)
+            if isinstance(provider, RemoteEmbeddingProvider):
+                await self._run_remote(provider, items, mine, purpose, store, shared, work, step, counts)
+            else:
+                await self._run(provider, items, mine, purpose, store, work, step, counts)
         finally:
             for key in mine:
                 lost = Failure(ProviderError("the embedding was abandoned", hint="try again"))
@@ -243,6 +258,33 @@ class Embedder:
         if store and unsaved:
             await self._tiers.put_many(unsaved, provider.model.id)
 
+    async def _run_remote(
+        self,
+        provider: RemoteEmbeddingProvider,
+        items: Sequence[Item],
+        mine: dict[bytes, int],
+        purpose: Purpose,
+        store: bool,
+        shared: bool,
+        work: _Work,
+        step: Step | None,
+        counts: dict[bytes, int],
+    ) -> None:
+        def deliver(key: bytes, result: bytes | Failure, tokens: int) -> None:
+            work.results[key] = result
+            work.tokens += tokens
+            self._in_flight[key].set_result(result)
+            if step is not None:
+                step(counts[key])
+
+        claims = self._claims if shared and provider.paid else None
+        started = time.perf_counter()
+        run = RemoteRun(
+            provider, purpose, self._tiers if store else None, claims, deliver, self._meter, self._most
+        )
+        await run.run({key: items[position] for key, position in mine.items()})
+        work.inference_ms += (time.perf_counter() - started) * 1000
+
     async def close(self) -> None:
         """Releases the models."""
         await self.models.close()
@@ -273,18 +315,9 @@ async def _embed(
     """One batch; when it fails as a whole for a reason of its content, each item alone."""
     try:
         matrix = await provider.embed(items, purpose)
-        return _checked(provider, matrix, len(items))
+        return checked(provider, matrix, len(items))
     except (InvalidInput, Unsupported, ProviderError) as error:
         if len(items) == 1:
             return [Failure(error)]
     alone = [await _embed(provider, [item], purpose) for item in items]
     return [results[0] for results in alone]
-
-
-def _checked(provider: EmbeddingProvider, matrix: Matrix, n: int) -> list[bytes | Failure]:
-    if matrix.shape != (n, provider.dimensions):
-        wanted = (n, provider.dimensions)
-        raise ProviderError(f"model {provider.model.id} gave vectors {matrix.shape}, expected {wanted}")
-    finite = [bool(np.isfinite(row).all()) for row in matrix]
-    bad = Failure(ProviderError(f"model {provider.model.id} gave a vector that is not finite"))
-    return [to_bytes(row) if ok else bad for row, ok in zip(matrix, finite, strict=True)]

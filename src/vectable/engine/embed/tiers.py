@@ -63,6 +63,12 @@ class CacheTiers:
         self.misses += sum(key not in found for key in keys)
         return found
 
+    async def look_again(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The vectors that were missed and are on disk by now; counted neither as hits nor as misses."""
+        found = await self._persistent.get_many(keys) if keys else {}
+        self._remember(found)
+        return found
+
     async def put_many(self, items: Mapping[bytes, bytes], model: str) -> None:
         """Keeps vectors in both tiers; on disk as far as it can be written: nothing depends on it."""
         self._remember(items)

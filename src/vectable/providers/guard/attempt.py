@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -11,6 +12,8 @@ from typing import Generic, TypeVar
 from vectable.errors import VectableError
 
 T = TypeVar("T")
+_SECONDS = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_LONGEST_S = 365 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,13 @@ def retry_after(
     value: str | None, now: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC)
 ) -> float | None:
     """Seconds a `Retry-After` header asks for, in either of its forms (seconds, an HTTP date); None where
-    it is missing or unreadable. Never negative."""
+    it is missing or unreadable. Never negative, at most a year."""
     if value is None:
         return None
     text = value.strip()
     try:
-        return max(0.0, float(text)) if text.replace(".", "", 1).isdigit() else _until(text, now())
+        seconds = float(text) if _SECONDS.fullmatch(text) else _until(text, now())
+        return min(max(0.0, seconds), _LONGEST_S)
     except (TypeError, ValueError, OverflowError):
         return None
 

@@ -101,7 +101,11 @@ class GuardedEndpoint:
     ) -> T:
         self._require_closed()
         await self._requests.take(1)
-        await self._tokens.take(likely_tokens)
+        try:
+            await self._tokens.take(likely_tokens)
+        except asyncio.CancelledError:
+            self._requests.give_back(1)
+            raise
         unused = likely_tokens
         try:
             async with self._slots.one():

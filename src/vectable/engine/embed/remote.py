@@ -1,0 +1,146 @@
+"""Contents sent to a model elsewhere: claimed where that costs money, in requests side by side; what came back
+is kept though others of them fail."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vectable.core.meter import Meter
+from vectable.engine.embed.claims import Claims
+from vectable.engine.embed.outcomes import Failure, checked
+from vectable.engine.embed.tiers import CacheTiers
+from vectable.errors import EndpointError, InvalidInput, ProviderError, Unsupported, VectableError
+from vectable.interfaces import Item, Purpose, RemoteEmbeddingProvider
+
+Deliver = Callable[[bytes, "bytes | Failure", int], None]
+"""Told a content key, what came of it, and how many tokens the model was given for it (0: it was known)."""
+_POLL_S = 0.1
+_HOPELESS = 4
+"""So many contents refused one by one, and none taken: the others of their batch would be refused, too."""
+
+
+@dataclass(slots=True)
+class RemoteRun:
+    """One call's contents on their way. `tiers` None: the results are not kept. `claims` None: nothing is
+    claimed."""
+
+    provider: RemoteEmbeddingProvider
+    purpose: Purpose
+    tiers: CacheTiers | None
+    claims: Claims | None
+    deliver: Deliver
+    meter: Meter
+    most_items: int
+    """Of one request, beside what the model allows."""
+    _lost: EndpointError | None = None
+    _gate: asyncio.Semaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._gate = asyncio.Semaphore(self.provider.max_concurrency)
+
+    async def run(self, todo: Mapping[bytes, Item]) -> None:
+        """Delivers a result for each content. Those that another process is paying for are waited for."""
+        if self.claims is None or self.tiers is None:
+            await self._send(todo)
+            return
+        left = dict(todo)
+        while left:
+            async with self.claims.take(list(left)) as granted:
+                # Whoever had them claimed a moment ago may have paid for them.
+                known = await self.tiers.look_again(granted)
+                await self._send({key: left[key] for key in granted if key not in known})
+            for key, vector in known.items():
+                self.deliver(key, vector, 0)
+            for key in granted:
+                del left[key]
+            if left and not granted:
+                await asyncio.sleep(_POLL_S)
+                for key, vector in (await self.tiers.look_again(list(left))).items():
+                    self.deliver(key, vector, 0)
+                    del left[key]
+
+    async def _send(self, todo: Mapping[bytes, Item]) -> None:
+        keys = list(todo)
+        lengths = self.provider.lengths([todo[key] for key in keys])
+        most_items = min(self.most_items, self.provider.max_batch)
+        async with asyncio.TaskGroup() as group:
+            for batch in _batches(lengths, self.provider.batch_tokens, most_items):
+                given = {keys[i]: (todo[keys[i]], lengths[i]) for i in batch}
+                group.create_task(self._request(given))
+
+    async def _request(self, given: Mapping[bytes, tuple[Item, int]]) -> None:
+        async with self._gate:
+            # After the first that the endpoint failed nothing more is sent; what is under way is paid for.
+            failed = None if self._lost is None else Failure(self._lost)
+            items = [item for item, _ in given.values()]
+            results = [failed] * len(items) if failed else await self._timed(items, given)
+        found = dict(zip(given, results, strict=True))
+        vectors = {key: result for key, result in found.items() if isinstance(result, bytes)}
+        if self.tiers is not None and vectors:
+            await self.tiers.put_many(vectors, self.provider.model.id)
+        for key, result in found.items():
+            self.deliver(key, result, given[key][1] if isinstance(result, bytes) else 0)
+
+    async def _timed(
+        self, items: Sequence[Item], given: Mapping[bytes, tuple[Item, int]]
+    ) -> list[bytes | Failure]:
+        started = time.perf_counter()
+        results = await self._embed(items)
+        self.meter.took("inference", time.perf_counter() - started)
+        self.meter.batch(self.provider.model.id, len(items), sum(tokens for _, tokens in given.values()))
+        return results
+
+    async def _embed(self, items: Sequence[Item]) -> list[bytes | Failure]:
+        try:
+            return await self._once(items)
+        except (InvalidInput, Unsupported) as error:
+            return [Failure(error)] if len(items) == 1 else await self._apart(items)
+
+    async def _once(self, items: Sequence[Item]) -> list[bytes | Failure]:
+        """Raises what is about the items; what is about the endpoint is every item's failure."""
+        try:
+            return checked(self.provider, await self.provider.embed(items, self.purpose), len(items))
+        except EndpointError as error:
+            self._lost = error
+            return [Failure(error)] * len(items)
+        except ProviderError as error:
+            return [Failure(error)] * len(items)
+
+    async def _apart(self, items: Sequence[Item]) -> list[bytes | Failure]:
+        """Halves, and their halves, until those that are refused are alone."""
+        refused: list[VectableError] = []
+        results: list[bytes | Failure] = []
+        waiting = [items]
+        while waiting:
+            part = waiting.pop()
+            hopeless = len(refused) >= _HOPELESS and len(refused) == len(results)
+            if self._lost is not None or hopeless:
+                results += [Failure(self._lost or refused[-1])] * len(part)
+                continue
+            try:
+                results += await self._once(part)
+            except (InvalidInput, Unsupported) as error:
+                if len(part) == 1:
+                    refused.append(error)
+                    results.append(Failure(error))
+                else:
+                    half = len(part) // 2
+                    waiting += [part[half:], part[:half]]
+        return results
+
+
+def _batches(lengths: Sequence[int], most_tokens: int, most_items: int) -> Iterator[list[int]]:
+    """Positions in order; a batch holds at most `most_items`, and at most `most_tokens` or a single item."""
+    batch: list[int] = []
+    tokens = 0
+    for position, length in enumerate(lengths):
+        if batch and (tokens + length > most_tokens or len(batch) == most_items):
+            yield batch
+            batch, tokens = [], 0
+        batch.append(position)
+        tokens += length
+    if batch:
+        yield batch
