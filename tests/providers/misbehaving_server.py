@@ -117,7 +117,9 @@ class MisbehavingServer:
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
         content = handler.rfile.read(int(handler.headers["content-length"]))
-        request = Request(handler.path, {k.lower(): v for k, v in handler.headers.items()}, json.loads(content))
+        request = Request(
+            handler.path, {k.lower(): v for k, v in handler.headers.items()}, json.loads(content)
+        )
         with self.lock:
             self.requests.append(request)
             self.at_once += 1
@@ -182,7 +184,9 @@ def failing(status: int, message: str = "", retry_after: str | None = None, **er
 
 def saying(content: bytes, status: int = 200, **headers: str) -> Way:
     """Answers with these bytes."""
-    return lambda exchange: exchange.send(content, status, {k.replace("_", "-"): v for k, v in headers.items()})
+    return lambda exchange: exchange.send(
+        content, status, {k.replace("_", "-"): v for k, v in headers.items()}
+    )
 
 
 def never(exchange: Exchange) -> None:

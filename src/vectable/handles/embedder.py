@@ -83,7 +83,8 @@ class AsyncEmbedder:
         found = self._settings
         if not self._remote:
             return Embedder(library_of(found, MemoryStateStore()), found, NoVectorCache())
-        self._storage = storage = await open_storage(found.cache_directory / "remote", found)
+        directory = await off_loop(lambda: _made(found.cache_directory))
+        self._storage = storage = await open_storage(directory / "remote", found)
         return Embedder(library_of(found, storage.state), found, storage.cache, state=storage.state)
 
     async def encode(
@@ -183,6 +184,17 @@ def _image(given: Any) -> bytes:
     if isinstance(found, os.PathLike) or (isinstance(found, str) and not found.startswith("data:")):
         return check_image(_read(Path(found)))
     return check_image(found)
+
+
+def _made(directory: Path) -> Path:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InvalidInput(
+            f"the directory {directory} cannot be made: {reason}", hint="cache_dir names another"
+        ) from None
+    return directory
 
 
 def _read(path: Path) -> bytes:

@@ -1,4 +1,4 @@
-"""One endpoint over HTTP: texts and key go to its address and nowhere else; answers are read within limits."""
+"""One endpoint over HTTP: texts and key go to its address and nowhere else; answers are read in bounds."""
 
 from __future__ import annotations
 

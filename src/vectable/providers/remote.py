@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,14 @@ class RemoteLibrary:
         declared = self._model(name)
         if declared is not None:
             return _stand_in(name, declared) if self._fake(fake) else _card(name, declared)
-        try:
+        with self._hinting():
             return self._local.resolve(name, allow_paths=allow_paths, fake=fake)
+
+    @contextlib.contextmanager
+    def _hinting(self) -> Iterator[None]:
+        """Names the declared models, too, where a model is not found."""
+        try:
+            yield
         except ModelNotFound as error:
             if self._declared.models:
                 error.hint = f"{error.hint}; remote models: {', '.join(sorted(self._declared.models)[:20])}"
@@ -110,9 +117,10 @@ class RemoteLibrary:
                 return self._loaded[name]
         if declared is not None:
             name = _stand_in(name, declared).id
-        return self._local.load(
-            name, cache_dir=cache_dir, allow_paths=allow_paths, fake=fake, progress=progress
-        )
+        with self._hinting():
+            return self._local.load(
+                name, cache_dir=cache_dir, allow_paths=allow_paths, fake=fake, progress=progress
+            )
 
     def _provider(self, name: str, declared: Model) -> OpenAIProvider:
         from vectable.providers.openai import OpenAIProvider, Served

@@ -1,5 +1,5 @@
-"""Contents sent to a model elsewhere: claimed where that costs money, in requests side by side; what came back
-is kept though others of them fail."""
+"""Contents sent to a model elsewhere: claimed where that costs money, in requests side by side; what came of
+one of them is kept though others fail."""
 
 from __future__ import annotations
 
