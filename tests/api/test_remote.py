@@ -1,5 +1,5 @@
-"""Remote models wherever a model can be named: tables, embedders, the command line, the server; against a real
-HTTP server whose failures are simulated."""
+"""Remote models wherever a model can be named: tables, embedders, the command line, the server; against a
+real HTTP server whose failures are simulated."""
 
 from __future__ import annotations
 
@@ -195,9 +195,11 @@ def test_names_declared_models_beside_the_others(models_file: Path) -> None:
             False,
         )
         assert "sentence-transformers/all-MiniLM-L6-v2" in cards
-    with vectable.Embedder("clowd", models_file=models_file) as embedder:
-        with pytest.raises(ModelNotFound, match="remote models: cloud"):
-            embedder.card()
+    with (
+        vectable.Embedder("clowd", models_file=models_file) as embedder,
+        pytest.raises(ModelNotFound, match="remote models: cloud"),
+    ):
+        embedder.card()
 
 
 def test_a_stand_in_takes_the_place_of_a_remote_model(server: MisbehavingServer, models_file: Path) -> None:

@@ -1,7 +1,7 @@
 """A real HTTP server in OpenAI's embeddings format that is honest until told to misbehave.
 
-The failures are simulated; the sockets, the bytes and the client are real. Its vectors are those of the hashing
-model.
+The failures are simulated; the sockets, the bytes and the client are real. Its vectors are those of the
+hashing model.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def misbehaving_server(dimensions: int = 32, seed: str = "") -> Iterator[Misbeha
         thread.join(10)
 
 
-# -- ways to answer --------------------------------------------------------------------------------------------
+# -- ways to answer ------------------------------------------------------------------------------------------
 
 
 def honestly(exchange: Exchange) -> None:

@@ -1,5 +1,5 @@
-"""Remote models against a server that misbehaves: nothing wrong gets in, nothing is asked too often, and every
-failure is told as what it is."""
+"""Remote models against a server that misbehaves: nothing wrong gets in, nothing is asked too often, and
+every failure is told as what it is."""
 
 from __future__ import annotations
 
