@@ -15,12 +15,13 @@ from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.predicate import Predicate
 from vectable.core.query import OrderTerm
+from vectable.core.recipe import Content
 from vectable.core.rows import Receipt, RecordBatch, WriteBatch
 from vectable.core.schema import Column, Index, Metric, Table, Version
 from vectable.core.vectors import Matrix, Vector
 
-Item = str | bytes
-"""What a model embeds: text, or an encoded image."""
+Item = Content
+"""What a model embeds: text, an encoded image, or the tokens of a text."""
 Purpose = Literal["document", "query"]
 
 
@@ -223,6 +224,8 @@ class ModelCard:
     loaded: bool = False
     licence: str = ""
     runtime: str = ""
+    truncatable: bool = False
+    """Its vectors may be cut to their first components, and made of length 1 again: it was trained for it."""
 
 
 class EmbeddingProvider(Protocol):
@@ -237,7 +240,9 @@ class EmbeddingProvider(Protocol):
     @property
     def max_batch(self) -> int: ...
     @property
-    def modalities(self) -> frozenset[str]: ...
+    def modalities(self) -> frozenset[str]:
+        """Of what it embeds: "text", "image", "tokens"."""
+
     @property
     def normalizes(self) -> bool:
         """The model's own configuration ends with normalisation: the engine applies it."""

@@ -54,6 +54,14 @@ get /api/v1/jobs/{id}
 get /api/v1/jobs/{id}/events
 post /api/v1/jobs/{id}/cancel
 get /health
+post /embed/text
+post /similarity
+post /rerank
+get /cache/stats
+post /cache/clear
+post /v1/embeddings
+get /v1/models
+get /v1/models/{id}
 """
 
 
@@ -131,8 +139,8 @@ def test_operations_are_described(path: str, method: str, operation: dict[str, A
         assert parameter.get("description") or parameter["name"] in ("limit",), parameter
     names = {resolved(p)["name"] for p in operation["parameters"]}
     assert "X-Request-Id" in names
-    reads = ("/query", "/search", "/generate")
-    writes = method == "post" and not any(part in path for part in reads)
+    reads = ("/query", "/search", "/generate", "/embed/", "/similarity", "/rerank")
+    writes = method == "post" and path != "/v1/embeddings" and not any(part in path for part in reads)
     assert ("Idempotency-Key" in names) == writes
     assert not writes or "409" in operation["responses"]
 
@@ -169,8 +177,9 @@ def test_answers_have_examples_that_fit(path: str, method: str, operation: dict[
             for media in content.values():
                 assert list(media_examples(media))
         elif status != "204":
-            assert set(content) == {PROBLEM}
-            assert content[PROBLEM]["schema"] == {"$ref": "#/components/schemas/Problem"}
+            media_type, schema = (JSON, "OpenAIError") if path.startswith("/v1/") else (PROBLEM, "Problem")
+            assert set(content) == {media_type}
+            assert content[media_type]["schema"] == {"$ref": f"#/components/schemas/{schema}"}
         for media_type, media in content.items():
             if media_type in (JSON, PROBLEM):
                 for example in media_examples(media):

@@ -90,6 +90,12 @@ class Settings:
         "The model for images where none is named, where it can be had.",
         plain="IMAGE_MODEL",
     )
+    media_root: str = setting(
+        "", "models", "The directory whose images requests may name by their paths in it."
+    )
+    image_urls: bool = setting(
+        False, "models", "Fetch images from the addresses that requests name: public ones only."
+    )
     preload: bool = setting(
         True,
         "models",

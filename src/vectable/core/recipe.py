@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import string
+import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -14,8 +16,17 @@ from vectable.errors import InvalidInput
 
 RECIPE = "content/1"
 """Version of the rendering below; part of every content key, so a change of it embeds anew."""
-Content = str | bytes
-"""Text, or an encoded image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A text as ids of the tokenizer of the model it is for, with or without its special tokens."""
+
+    ids: tuple[int, ...]
+
+
+Content = str | bytes | Tokens
+"""Text, an encoded image, or the tokens of a text."""
 
 _TEXTUAL = frozenset(
     {ColumnType.STRING, ColumnType.INT, ColumnType.FLOAT, ColumnType.BOOL, ColumnType.STRINGS}
@@ -74,7 +85,7 @@ def _text(value: Any) -> str:
 
 def render(
     template: str, row: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
-) -> Content | None:
+) -> str | bytes | None:
     """The content of a row's cell; None (nothing to embed) when a source value is null and `defaults` (by
     column) names none, or the text is empty or only white space. An image column alone gives its bytes."""
     pieces: list[str] = []
@@ -99,7 +110,7 @@ def content_key(identity: str, prompt: str, content: Content) -> bytes:
     The purpose enters as the prompt it puts before the content: purposes that share a prompt share entries.
     Raises InvalidInput for text that is not valid Unicode."""
     try:
-        kind, body = ("text", content.encode("utf-8")) if isinstance(content, str) else ("image", content)
+        kind, body = _named(content)
     except UnicodeEncodeError:
         raise InvalidInput("the text holds a lone surrogate", hint="text must be valid Unicode") from None
     digest = blake3()
@@ -107,6 +118,14 @@ def content_key(identity: str, prompt: str, content: Content) -> bytes:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.digest()
+
+
+def _named(content: Content) -> tuple[str, bytes]:
+    if isinstance(content, str):
+        return "text", content.encode("utf-8")
+    if isinstance(content, Tokens):
+        return "tokens", struct.pack(f"<{len(content.ids)}q", *content.ids)
+    return "image", content
 
 
 def renamed_template(template: str, old: str, new: str) -> str:

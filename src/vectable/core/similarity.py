@@ -36,11 +36,12 @@ def similarity(
 ) -> list[Match]:
     """The best `top_k` candidates, score descending, then position ascending.
 
-    `query`: numbers, float[d], or {"base64": little-endian float32}; `candidates`: float[n, d] or a list of
-    such vectors, at most 100,000. `metric`: cosine (score cos θ), euclidean (1 / (1 + distance)) or dot (the
-    product; also inner_product). `threshold` is the least score to be given back. Scores are computed in
-    float64, as in tables. Raises InvalidInput for numbers out of range, InvalidVector naming the candidate
-    whose dimension differs, that is not finite, or that is zero under cosine."""
+    `query`: numbers, float[d], or {"base64": little-endian float32}; `candidates`: float[n, d], a list of
+    such vectors, or {"base64": …} of all of them one after the other, at most 100,000. `metric`: cosine
+    (score cos θ), euclidean (1 / (1 + distance)) or dot (the product; also inner_product). `threshold` is the
+    least score to be given back. Scores are computed in float64, as in tables. Raises InvalidInput for
+    numbers out of range, InvalidVector naming the candidate whose dimension differs, that is not finite, or
+    that is zero under cosine."""
     found = Metric.parse(metric)
     _check_numbers(top_k, threshold)
     asked = _query(query, found)
@@ -86,6 +87,8 @@ def _query(query: Any, metric: Metric) -> Vector:
 
 
 def _matrix(candidates: Any, dimensions: int, metric: Metric) -> Matrix:
+    if isinstance(candidates, Mapping) and isinstance(text := candidates.get("base64"), str):
+        candidates = _unpacked(decode_base64(text), dimensions)
     if not isinstance(candidates, (np.ndarray, Sequence)) or isinstance(candidates, (str, bytes)):
         raise InvalidInput("candidates are a list of vectors, or an array float[n, d]")
     if len(candidates) > MAX_CANDIDATES:
@@ -95,6 +98,10 @@ def _matrix(candidates: Any, dimensions: int, metric: Metric) -> Matrix:
         if whole is not None:
             return whole
     checked = np.empty((len(candidates), dimensions), np.float32)
+    if isinstance(candidates, list) and candidates and all(_is_row(each, dimensions) for each in candidates):
+        whole = _whole(np.array(candidates, np.float64), dimensions, metric)
+        if whole is not None:
+            return whole
     for i, candidate in enumerate(candidates):
         try:
             checked[i] = check_vector(candidate, dimensions, metric)
@@ -102,6 +109,20 @@ def _matrix(candidates: Any, dimensions: int, metric: Metric) -> Matrix:
             detail = f"candidate {i}: {error.detail}"
             raise InvalidVector(detail, hint=error.hint, context={**error.context, "index": i}) from None
     return checked
+
+
+def _unpacked(components: Vector, dimensions: int) -> Matrix:
+    if len(components) % dimensions:
+        raise InvalidVector(
+            f"the candidates have {len(components)} components together, the query {dimensions}",
+            hint="give whole vectors of the query's dimensions, one after the other",
+        )
+    return components.reshape(-1, dimensions)
+
+
+def _is_row(candidate: object, dimensions: int) -> bool:
+    plain = type(candidate) is list and len(candidate) == dimensions
+    return plain and set(map(type, candidate)) == {float}  # type: ignore[call-overload]
 
 
 def _whole(candidates: NDArray[Any], dimensions: int, metric: Metric) -> Matrix | None:

@@ -65,6 +65,7 @@ def resolve(name: str, *, allow_paths: bool = False, fake: bool | None = None) -
             type=card.type,
             cached=True,
             runtime=HASHING,
+            truncatable=card.truncatable,
         )
     return card
 
@@ -138,6 +139,7 @@ def _hashing_card(name: HashingName) -> ModelCard:
         cached=True,
         licence="apache-2.0",
         runtime=HASHING,
+        truncatable=known.truncatable if known else False,
     )
 
 
@@ -153,6 +155,7 @@ def _real_card(name: str, allow_paths: bool) -> ModelCard:
             cached=located is not None,
             licence=known.licence,
             runtime=known.runtime,
+            truncatable=known.truncatable,
         )
     if located is None:
         raise model_not_found(name, "it is neither known nor on this machine")

@@ -27,7 +27,8 @@ _HASHING_NAME = re.compile(r"hashing(?:/(?P<dimensions>[0-9]{1,6}))?(?:\?for=(?P
 @dataclass(frozen=True, slots=True)
 class KnownModel:
     """A model by its canonical name. `max_tokens` is the limit of its own configuration, special tokens
-    included; `runtime` names the provider that runs it."""
+    included; `runtime` names the provider that runs it; `truncatable` says that it was trained so that the
+    first components of its vectors are vectors themselves."""
 
     id: str
     dimensions: int
@@ -35,6 +36,7 @@ class KnownModel:
     type: ModelType
     licence: str
     runtime: str = "onnx"
+    truncatable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ _KNOWN = (
     KnownModel("BAAI/bge-m3", 1024, 8192, "document", "mit"),
     KnownModel("thenlper/gte-small", 384, 512, "document", "mit"),
     KnownModel("thenlper/gte-base", 768, 512, "document", "mit"),
-    KnownModel("mixedbread-ai/mxbai-embed-large-v1", 1024, 512, "document", "apache-2.0"),
+    KnownModel("mixedbread-ai/mxbai-embed-large-v1", 1024, 512, "document", "apache-2.0", truncatable=True),
     KnownModel("Snowflake/snowflake-arctic-embed-xs", 384, 512, "document", "apache-2.0"),
     KnownModel("Snowflake/snowflake-arctic-embed-s", 384, 512, "document", "apache-2.0"),
     KnownModel("Snowflake/snowflake-arctic-embed-m", 768, 512, "document", "apache-2.0"),

@@ -23,6 +23,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
+from vectable.core.recipe import Tokens
 from vectable.core.vectors import Matrix, Vector
 from vectable.errors import InvalidInput, Unsupported
 from vectable.interfaces import Item, ModelIdentity, Purpose
@@ -69,11 +70,16 @@ class HashingProvider:
     async def embed(self, items: Sequence[Item], purpose: Purpose) -> Matrix:
         """float32[len(items), dimensions]. Raises InvalidInput for text that is not Unicode, Unsupported
         for an image where it takes none."""
-        if "image" not in self.modalities and any(not isinstance(item, str) for item in items):
-            raise Unsupported(f"model {self.model.id} does not embed images", hint="it takes text")
         out = np.empty((len(items), self.dimensions), dtype=np.float32)
         for row, item in zip(out, items, strict=True):
-            row[:] = self._text(item) if isinstance(item, str) else self._signature(b"image", bytes(item))
+            if isinstance(item, str):
+                row[:] = self._text(item)
+            elif isinstance(item, Tokens):
+                raise Unsupported(f"model {self.model.id} has no token ids", hint="give it text")
+            elif "image" in self.modalities:
+                row[:] = self._signature(b"image", bytes(item))
+            else:
+                raise Unsupported(f"model {self.model.id} does not embed images", hint="it takes text")
         return out
 
     async def close(self) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vectable.core.recipe import Tokens
 from vectable.errors import InvalidInput, ModelUnavailable
+from vectable.interfaces import Item
 from vectable.providers.model_config import ModelConfig, read_json
 
 if TYPE_CHECKING:
@@ -45,6 +47,10 @@ class Tokenization:
         self._lowercase = config.lowercase
         self._look = config.max_tokens * _FIRST_LOOK
         self.padding_id = self._padding_id(directory, padding, config)
+        self._max_tokens = config.max_tokens
+        self._before, self._after = self._special()
+        known = config.transformer.get("vocab_size")
+        self._ids_end = known if isinstance(known, int) else tokenizer.get_vocab_size()
 
     def _padding_id(self, directory: Path, padding: dict[str, Any], config: ModelConfig) -> int:
         token = read_json(directory / "tokenizer_config.json").get("pad_token")
@@ -54,6 +60,41 @@ class Tokenization:
             if isinstance(candidate, int):
                 return candidate
         return 0
+
+    def _special(self) -> tuple[list[int], list[int]]:
+        """The special tokens put before a text, and those put behind it."""
+        encoding = self._tokenizer.encode("a")
+        within = [i for i, special in enumerate(encoding.special_tokens_mask) if not special]
+        if not within:
+            return encoding.ids, []
+        return encoding.ids[: within[0]], encoding.ids[within[-1] + 1 :]
+
+    def encode_each(self, items: Sequence[Item], prompt: str = "") -> list[TokenIds]:
+        """As `encode`, of texts and tokens alike, each with the prompt before it. Raises InvalidInput."""
+        texts = {i: prompt + item for i, item in enumerate(items) if isinstance(item, str)}
+        found = dict(zip(texts, self.encode(list(texts.values())), strict=True))
+        return [
+            self._framed(item, prompt) if isinstance(item, Tokens) else found[i]
+            for i, item in enumerate(items)
+        ]
+
+    def _framed(self, tokens: Tokens, prompt: str) -> TokenIds:
+        """Tokens as a text's would be: between the special tokens, whether they were given or not, within the
+        model's limit."""
+        given = list(tokens.ids)
+        unknown = next((i for i in given if not 0 <= i < self._ids_end), None)
+        if unknown is not None:
+            raise InvalidInput(
+                f"{unknown} is no token of this model", hint=f"its ids are 0 to {self._ids_end - 1:,}"
+            )
+        if given[: len(self._before)] == self._before:
+            given = given[len(self._before) :]
+        if self._after and given[-len(self._after) :] == self._after:
+            given = given[: -len(self._after)]
+        if prompt:
+            given = self._tokenizer.encode(prompt, add_special_tokens=False).ids + given
+        room = self._max_tokens - len(self._before) - len(self._after)
+        return np.array([*self._before, *given[:room], *self._after], dtype=np.int64)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """The token ids of each text, special tokens included, at most the model's limit.
@@ -79,9 +120,9 @@ class Tokenization:
             encoding = self._tokenizer.encode(text[:look])
         return encoding
 
-    def lengths(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text after truncation, special tokens included; 1 for invalid Unicode."""
+    def lengths(self, items: Sequence[Item]) -> list[int]:
+        """Tokens of each after truncation, special tokens included; 1 for what `encode_each` refuses."""
         try:
-            return [len(ids) for ids in self.encode(texts)]
+            return [len(ids) for ids in self.encode_each(items)]
         except InvalidInput:
-            return [self.lengths([text])[0] for text in texts] if len(texts) > 1 else [1]
+            return [self.lengths([item])[0] for item in items] if len(items) > 1 else [1]

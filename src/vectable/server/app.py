@@ -17,14 +17,26 @@ from vectable.server.gate import Gate, is_loopback
 from vectable.server.limits import Limits
 from vectable.server.openapi import describe_application
 from vectable.server.problems import describe_invalid, http_response, response_of
+from vectable.server.refusals import shaped
 from vectable.server.repeats import Repeats
-from vectable.server.routes import columns, embeddings, health, indexes, jobs, rows, search, tables
+from vectable.server.routes import (
+    columns,
+    embeddings,
+    health,
+    indexes,
+    jobs,
+    openai,
+    rows,
+    search,
+    service,
+    tables,
+)
 from vectable.server.routing import Route, passage_of
 
 if TYPE_CHECKING:
     from vectable.database import Database
 
-_ROUTERS = (search, rows, embeddings, columns, indexes, tables, jobs, health)
+_ROUTERS = (search, service, openai, rows, embeddings, columns, indexes, tables, jobs, health)
 """Searches first: a route is found by looking through all of them."""
 
 
@@ -75,7 +87,7 @@ def build_app(settings: Settings, limits: Limits) -> FastAPI:
 async def _invalid(request: Request, error: Exception) -> Response:
     found: Any = error.errors() if isinstance(error, RequestValidationError) else ()
     request_id = passage_of(request).request_id
-    return response_of(InvalidInput(describe_invalid(found)), request_id)
+    return shaped(request.scope["path"], response_of(InvalidInput(describe_invalid(found)), request_id))
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -83,16 +95,16 @@ async def _refused(request: Request, error: Exception) -> Response:
         raise error
     passage = passage_of(request)
     request_id = passage.request_id
-    path = request.scope["path"][:200]
+    path: str = request.scope["path"]
     headers = dict(error.headers or {})
     if error.status_code == 404:
-        detail, hint = f"there is nothing at {path!r}", "see / for what there is"
+        detail, hint = f"there is nothing at {path[:200]!r}", "see / for what there is"
     elif error.status_code == 405:
         headers["Allow"] = _allowed(request)
-        detail, hint = f"{passage.method} is not offered at {path!r}", f"offered: {headers['Allow']}"
+        detail, hint = f"{passage.method} is not offered at {path[:200]!r}", f"offered: {headers['Allow']}"
     else:
         detail, hint = str(error.detail), None
-    return http_response(error.status_code, detail, request_id, headers, hint)
+    return shaped(path, http_response(error.status_code, detail, request_id, headers, hint))
 
 
 def _allowed(request: Request) -> str:

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vectable.errors import AccessDenied, InvalidInput, Overloaded, VectableError
 from vectable.server.limits import Limits
 from vectable.server.problems import internal_response, response_of
+from vectable.server.refusals import shaped
 
 log = logging.getLogger("vectable.server")
 STATE = "vectable"
@@ -95,11 +96,13 @@ class Gate:
         except asyncio.CancelledError:
             # Requests are cancelled only by a server that stops and has waited for them long enough.
             if not passage.started:
-                await response_of(_stopping(), request_id)(scope, receive, answer)
+                stopping = shaped(scope["path"], response_of(_stopping(), request_id))
+                await stopping(scope, receive, answer)
         except Exception as error:
             if passage.started:
                 raise
-            await _failure(error, scope, request_id)(scope, receive, answer)
+            failure = shaped(scope["path"], _failure(error, scope, request_id))
+            await failure(scope, receive, answer)
         finally:
             room.give_back()
 

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from vectable.server.models.openai import OpenAIError
 from vectable.server.models.rows import InsertRequest
 from vectable.server.models.shapes import Problem
 from vectable.server.routing import is_write
@@ -28,6 +29,8 @@ _TAGS = (
     ("columns", "Columns the system fills and keeps true."),
     ("indexes", "Approximate and scalar indexes."),
     ("embeddings", "Texts to vectors."),
+    ("service", "Texts and images to vectors, vectors compared."),
+    ("openai", "Embeddings for OpenAI's clients."),
     ("jobs", "Long work, with progress."),
     ("health", "How the server is."),
 )
@@ -78,12 +81,18 @@ def _completed(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    schemas.update(_schemas(Problem, InsertRequest))
+    schemas.update(_schemas(Problem, OpenAIError, InsertRequest))
     repeatable = {
         (getattr(route, "path_format", ""), method.lower())
         for route in app.routes
         for method in getattr(route, "methods", None) or ()
         if is_write(getattr(route, "endpoint", None))
+    }
+    names = {
+        (route.path_format, method.lower()): route.name
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
     }
     components = document["components"]
     components["parameters"] = {"RequestId": _REQUEST_ID_IN, "IdempotencyKey": _IDEMPOTENCY_KEY}
@@ -101,7 +110,7 @@ def _completed(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
                 # The key may have come with another request.
                 operation["responses"].setdefault("409", reference("Conflict"))
             _complete_responses(operation["responses"])
-            operation["operationId"] = operation["operationId"].split("_api_v1_")[0].split("_health_")[0]
+            operation["operationId"] = names[path, method]
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     return document
 

@@ -287,6 +287,13 @@ def _path(location: Sequence[Any]) -> str:
     return f"`{text[:200]}`"
 
 
+def named_field(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """As context of an error: the request's field that the first of pydantic's errors is about, where it is
+    about one."""
+    parts = _parts(found[0].get("loc", ())) if found else ()
+    return {"field": str(parts[0])[:80]} if parts else {}
+
+
 def every_error(kind: type[VectableError] = VectableError) -> Iterator[type[VectableError]]:
     """Every class of our tree, parents before children."""
     yield kind

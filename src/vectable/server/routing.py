@@ -17,7 +17,7 @@ from vectable.errors import InvalidInput, Unsupported
 from vectable.ingest.strict_json import parse_json
 from vectable.server.gate import STATE, Passage, log
 from vectable.server.limits import Limits, read_body
-from vectable.server.problems import describe_invalid, internal_problem
+from vectable.server.problems import describe_invalid, internal_problem, named_field
 from vectable.server.repeats import Fingerprint, Repeats, key_of
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _with_body(endpoint: Endpoint, field: Any, repeatable: bool) -> Handler:
         if raw or required:
             value, errors = field.validate(parse_json(raw), {}, loc=("body",))
             if errors:
-                raise InvalidInput(describe_invalid(errors))
+                raise InvalidInput(describe_invalid(errors), context=named_field(errors))
             arguments[name] = value
         key = key_of(request) if repeatable else None
         if key is None:

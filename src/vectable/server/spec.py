@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from vectable.server import problems
 from vectable.server.answers import VectorFormat
+from vectable.server.refusals import openai_error
 
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 _REFUSALS: dict[int, tuple[str, str, str, str | None]] = {
@@ -72,7 +73,22 @@ def problem_responses() -> dict[str, Any]:
         "description": "Any other problem.",
         "content": {problems.MEDIA_TYPE: {"schema": PROBLEM_SCHEMA}},
     }
-    return {name: _refusal(status) for status, name in _NAMES.items()} | {"OtherProblem": other}
+    named = {name: _refusal(status) for status, name in _NAMES.items()}
+    return named | {"OtherProblem": other, "OpenAIError": _openai_refusal()}
+
+
+def _openai_refusal() -> dict[str, Any]:
+    problem = problems.problem(
+        404,
+        "model-not-found",
+        "there is no model 'all-MiniLM-L6' here",
+        request_id="",
+        hint="did you mean 'sentence-transformers/all-MiniLM-L6-v2'?",
+        context={"field": "model"},
+    )
+    schema = {"$ref": "#/components/schemas/OpenAIError"}
+    content = {"application/json": {"schema": schema, "example": openai_error(problem)}}
+    return {"description": "Refused, told as OpenAI does.", "content": content}
 
 
 def reference(name: str) -> dict[str, str]:
@@ -88,13 +104,17 @@ def responses(
     description: str = "Done.",
     refuses: tuple[int, ...] = (),
     body: bool = False,
+    openai: bool = False,
 ) -> dict[int | str, dict[str, Any]]:
     """What an operation answers: `model` with `example` on success, problems for the statuses it refuses
-    with. `body`: it reads one, so that may be too long or of the wrong type."""
+    with. `body`: it reads one, so that may be too long or of the wrong type. `openai`: refusals are told in
+    OpenAI's shape."""
     success: dict[str, Any] = {"description": description}
     if model is not None:
         success |= {"model": model, "content": {"application/json": {"example": example}}}
     statuses = sorted({400, 503, *refuses, *((413, 415) if body else ())})
+    if openai:
+        return {status: success, **{s: {"x-reference": "OpenAIError"} for s in (*statuses, "default")}}
     refused: dict[int | str, dict[str, Any]] = {s: {"x-reference": _NAMES[s]} for s in statuses}
     return {status: success, **refused, "default": {"x-reference": "OtherProblem"}}
 

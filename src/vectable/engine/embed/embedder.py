@@ -39,7 +39,7 @@ Step = Callable[[int], None]
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """`vectors` float32[n, dimensions] in the order of the items; `tokens` and `inference_ms` count only what
-    the model computed."""
+    the model computed, `tokens_read` all items as the model reads them, where it was asked for."""
 
     vectors: Matrix
     cached: list[bool]
@@ -47,6 +47,7 @@ class Encoded:
     dimensions: int
     tokens: int
     inference_ms: float
+    tokens_read: int = 0
 
 
 @dataclass(slots=True)
@@ -109,6 +110,7 @@ class Embedder:
         purpose: Purpose = "document",
         cache: bool = True,
         normalize_vectors: bool = True,
+        count: bool = False,
     ) -> Encoded:
         """Vectors for `items`, each of Euclidean length 1 unless told otherwise. `cache` false neither reads
         nor writes the cache. Raises the first item's error when one fails: ModelNotFound, Unsupported,
@@ -117,10 +119,10 @@ class Embedder:
         keys = self.content_keys(provider, items, purpose)
         known = await self._tiers.get_many(keys) if cache else {}
         work = await self._compute(provider, items, keys, known, purpose, cache, None, shared=cache)
-        for key in keys:
+        for position, key in enumerate(keys):
             failed = work.results.get(key)
             if isinstance(failed, Failure):
-                raise failed.error
+                raise _naming(failed.error, items, position)
         raw = [known[k] if k in known else _vector(work.results[k]) for k in keys]
         matrix = (
             np.stack([from_bytes(v) for v in raw]) if raw else np.empty((0, provider.dimensions), np.float32)
@@ -132,6 +134,7 @@ class Embedder:
             dimensions=provider.dimensions,
             tokens=work.tokens,
             inference_ms=work.inference_ms,
+            tokens_read=sum(provider.lengths(items)) if count else 0,
         )
 
     async def encode_each(
@@ -166,10 +169,10 @@ class Embedder:
     ) -> list[bytes]:
         """One content key per item. Raises Unsupported for items the model cannot take."""
         for item in items:
-            kind = "text" if isinstance(item, str) else "image"
+            kind = _kind(item)
             if kind not in provider.modalities:
                 raise Unsupported(
-                    f"model {provider.model.id} does not embed {kind}s",
+                    f"model {provider.model.id} does not embed {kind if kind == 'tokens' else kind + 's'}",
                     hint=f"it takes {' and '.join(sorted(provider.modalities))}",
                 )
         identity, prompt = str(provider.model), provider.prompt(purpose)
@@ -293,6 +296,20 @@ class Embedder:
 def stored_form(vector: bytes, normalized: bool) -> bytes:
     """A model's vector as cells keep it."""
     return to_bytes(normalize(from_bytes(vector)[None, :])[0]) if normalized else vector
+
+
+def _naming(error: VectableError, items: Sequence[Item], position: int) -> VectableError:
+    """The error of one item among several, saying which one."""
+    if len(items) == 1 or error.retryable:
+        return error
+    context = {**error.context, "index": position}
+    return type(error)(
+        f"{_kind(items[position])} {position}: {error.detail}", hint=error.hint, context=context
+    )
+
+
+def _kind(item: Item) -> str:
+    return "text" if isinstance(item, str) else "image" if isinstance(item, bytes) else "tokens"
 
 
 def _vector(result: bytes | Failure) -> bytes:

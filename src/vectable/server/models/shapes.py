@@ -15,7 +15,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-_VECTOR_SHAPES: list[dict[str, Any]] = [
+VECTOR_SHAPES: list[dict[str, Any]] = [
     {"type": "array", "items": {"type": "number"}, "minItems": 1, "title": "Numbers"},
     {
         "type": "object",
@@ -26,7 +26,7 @@ _VECTOR_SHAPES: list[dict[str, Any]] = [
         "additionalProperties": False,
     },
 ]
-VectorOut = Annotated[Any, WithJsonSchema({"title": "Vector", "oneOf": _VECTOR_SHAPES})]
+VectorOut = Annotated[Any, WithJsonSchema({"title": "Vector", "oneOf": VECTOR_SHAPES})]
 """`number[]`, or {"base64": …} where `encoding_format` asks for it."""
 Vectors = Annotated[
     Any,
@@ -34,7 +34,7 @@ Vectors = Annotated[
         {
             "title": "Embeddings",
             "description": "One vector for one string, a list of vectors for a list.",
-            "anyOf": [*_VECTOR_SHAPES, {"type": "array", "items": {"oneOf": _VECTOR_SHAPES}}],
+            "anyOf": [*VECTOR_SHAPES, {"type": "array", "items": {"oneOf": VECTOR_SHAPES}}],
         }
     ),
 ]

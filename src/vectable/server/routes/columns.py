@@ -10,6 +10,7 @@ from starlette.responses import Response
 from vectable.core.schema import Column, Table
 from vectable.errors import NotFound, did_you_mean
 from vectable.server.answers import answer, without_nulls
+from vectable.server.embedding import check_model, named_model
 from vectable.server.models.tables import (
     AddEmbeddingColumn,
     ComputedColumnsResponse,
@@ -17,7 +18,6 @@ from vectable.server.models.tables import (
     RefreshRequest,
     RefreshResponse,
 )
-from vectable.server.routes.embeddings import check_model, named_model
 from vectable.server.routing import Route, context_of, database_of, writes
 from vectable.server.spec import ColumnName, TableName, examples, responses
 

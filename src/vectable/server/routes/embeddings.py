@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi import Path as PathParameter
 from starlette.responses import Response
 
-from vectable.errors import InvalidInput, ModelUnavailable, Unsupported
-from vectable.providers import canonical_name
 from vectable.server.answers import answer
+from vectable.server.embedding import check_model, embed, named_model
 from vectable.server.models.embeddings import (
     ClearRequest,
     ClearResponse,
@@ -26,26 +23,6 @@ from vectable.server.spec import examples, responses
 
 router = APIRouter(prefix="/api/v1/embeddings", tags=["embeddings"], route_class=Route)
 _MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-T = TypeVar("T")
-
-
-def check_model(request: Request, name: str | None) -> None:
-    """A name from the network is a model's, never a path on this machine. Raises InvalidInput."""
-    if name is None or name == database_of(request).settings.text_model:
-        return
-    canonical_name(name)
-    if Path(name).exists():
-        raise InvalidInput(f"{name[:120]!r} is not a model name", hint="name a model, not a directory")
-
-
-async def named_model(work: Awaitable[T], model: str | None) -> T:
-    """What `work` gives. A model the client named that cannot be had here is the request's fault."""
-    try:
-        return await work
-    except ModelUnavailable as error:
-        if model is None:
-            raise
-        raise Unsupported(error.detail, hint=error.hint, context=error.context) from error
 
 
 @router.post(
@@ -69,17 +46,10 @@ async def generate(
     ],
 ) -> Response:
     """Vectors of one text, or of up to a hundred. `cached` says that all of them came from the cache."""
-    check_model(request, body.model)
     single = isinstance(body.text, str)
     texts = [body.text] if isinstance(body.text, str) else body.text
-    encoded = await named_model(
-        database_of(request).embedder.encode(
-            texts,
-            body.model,
-            cache=body.options.cache,
-            normalize_vectors=body.options.normalize,
-        ),
-        body.model,
+    encoded = await embed(
+        request, texts, body.model, cache=body.options.cache, normalize=body.options.normalize
     )
     found = {
         "embeddings": encoded.vectors[0] if single else encoded.vectors,
@@ -145,5 +115,10 @@ async def clear_cache(
     body: Annotated[ClearRequest | None, examples(memory={}, both_tiers={"persistent": True})] = None,
 ) -> Response:
     """Forgets cached vectors: the memory tier, or with `persistent` the tier on disk too."""
+    return await cleared(request, body)
+
+
+async def cleared(request: Request, body: ClearRequest | None) -> Response:
+    """Clears what the body says, and how many entries went."""
     persistent = body is not None and body.persistent
     return answer({"cleared": await database_of(request).embedder.clear_cache(persistent)})
