@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -72,3 +73,8 @@ def answer(
 def without_nulls(content: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """`content` without those of `names` that are null: what the contract marks with a question mark."""
     return {k: v for k, v in content.items() if v is not None or k not in names}
+
+
+def milliseconds_since(started: float) -> float:
+    """Of `time.perf_counter()`, to the microsecond."""
+    return round((time.perf_counter() - started) * 1000, 3)

@@ -20,7 +20,10 @@ from vectable.server.problems import describe_invalid, http_response, response_o
 from vectable.server.refusals import shaped
 from vectable.server.repeats import Repeats
 from vectable.server.routes import (
+    cache,
     columns,
+    compare,
+    embed,
     embeddings,
     health,
     indexes,
@@ -28,7 +31,6 @@ from vectable.server.routes import (
     openai,
     rows,
     search,
-    service,
     tables,
 )
 from vectable.server.routing import Route, passage_of
@@ -36,7 +38,7 @@ from vectable.server.routing import Route, passage_of
 if TYPE_CHECKING:
     from vectable.database import Database
 
-_ROUTERS = (search, service, openai, rows, embeddings, columns, indexes, tables, jobs, health)
+_ROUTERS = (search, embed, openai, compare, cache, rows, embeddings, columns, indexes, tables, jobs, health)
 """Searches first: a route is found by looking through all of them."""
 
 
