@@ -20,7 +20,7 @@ from vectable.engine.embed.models import Models
 from vectable.engine.embed.outcomes import Failure, checked
 from vectable.engine.embed.remote import RemoteRun
 from vectable.engine.embed.tiers import CacheTiers
-from vectable.errors import InvalidInput, ProviderError, Unsupported
+from vectable.errors import InvalidInput, ProviderError, Unsupported, VectableError
 from vectable.interfaces import (
     EmbeddingProvider,
     Item,
