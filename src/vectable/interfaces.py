@@ -148,6 +148,18 @@ class Backend(Protocol):
         """Raises StaleGeneration, KeyExists, TableNotFound; durable when it returns."""
 
     async def receipt(self, table: Table, idempotency_key: str) -> bytes | None: ...
+    async def get_unchanged(
+        self,
+        table: Table,
+        since: Mark,
+        keys: Sequence[KeyBytes],
+        columns: Sequence[str],
+        versions: Sequence[str] = (),
+    ) -> RecordBatch | None:
+        """What `get` of a view opened now would give, provided that nothing of the table has changed since
+        the mark: in as few round trips as can be. None where something has, or where it takes a view to
+        tell (always, if there is no shorter way). Raises as a view does."""
+
     def view(self, table: Table, at_least: Mark | None = None) -> AbstractAsyncContextManager[View]:
         """Sees everything up to `at_least` at least; by default, everything committed before the call, except
         where `capabilities.snapshot` is "none": there, reading one's own writes needs their mark."""

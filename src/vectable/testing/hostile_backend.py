@@ -287,6 +287,17 @@ class HostileBackend:
             self.storage.crash_after -= 1
         return land(*arguments)
 
+    async def get_unchanged(
+        self,
+        table: Table,
+        since: Mark,
+        keys: Sequence[KeyBytes],
+        columns: Sequence[str],
+        versions: Sequence[str] = (),
+    ) -> RecordBatch | None:
+        """None: a view costs nothing here."""
+        return None
+
     async def receipt(self, table: Table, idempotency_key: str) -> bytes | None:
         await self._call()
         return self._stored(table).receipts.get(idempotency_key)

@@ -222,6 +222,17 @@ class MemoryBackend:
         stored.receipts = {**stored.receipts, **batch.receipts}
         return Receipt(stored.mark(), outcomes, written)
 
+    async def get_unchanged(
+        self,
+        table: Table,
+        since: Mark,
+        keys: Sequence[KeyBytes],
+        columns: Sequence[str],
+        versions: Sequence[str] = (),
+    ) -> RecordBatch | None:
+        """None: a view costs nothing here."""
+        return None
+
     async def receipt(self, table: Table, idempotency_key: str) -> bytes | None:
         return self._stored(table).receipts.get(idempotency_key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -12,9 +13,10 @@ from vectable.backends.postgres.layout import physical
 from vectable.backends.postgres.standing import not_found
 from vectable.backends.postgres.viewing import Places, Viewing
 from vectable.backends.postgres.write import Moved, Overtaken, Written, write
+from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.predicate import Predicate
-from vectable.core.rows import Receipt, WriteBatch
+from vectable.core.rows import Receipt, RecordBatch, WriteBatch
 from vectable.core.schema import Table
 from vectable.drivers.postgres import Connection, PostgresDriver, ours
 from vectable.errors import BackendBusy
@@ -92,6 +94,17 @@ class PostgresBackend:
             return await write(connection, layout, batch, values, self._driver.incarnation)
 
         return await self._driver.transaction(attempt, xid_of=lambda written: written.xid)
+
+    async def get_unchanged(
+        self,
+        table: Table,
+        since: Mark,
+        keys: Sequence[KeyBytes],
+        columns: Sequence[str],
+        versions: Sequence[str] = (),
+    ) -> RecordBatch | None:
+        """None: only a view can tell here."""
+        return None
 
     async def receipt(self, table: Table, idempotency_key: str) -> bytes | None:
         """The answer kept under the key, for a week; None when there is none."""

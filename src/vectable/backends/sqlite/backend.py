@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 
@@ -12,11 +13,12 @@ from vectable.backends.sqlite import fit
 from vectable.backends.sqlite.filter import push
 from vectable.backends.sqlite.layout import Layouts, physical
 from vectable.backends.sqlite.standing import standing_of
-from vectable.backends.sqlite.view import Viewing
+from vectable.backends.sqlite.view import Viewing, get_unchanged
 from vectable.backends.sqlite.write import write
+from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.predicate import Predicate
-from vectable.core.rows import Receipt, WriteBatch
+from vectable.core.rows import Receipt, RecordBatch, WriteBatch
 from vectable.core.schema import Table
 from vectable.drivers.sqlite import SqliteDriver
 from vectable.errors import Unsupported
@@ -89,6 +91,17 @@ class SqliteBackend:
                 "SELECT answer FROM receipts WHERE table_id = ? AND key = ?", (table.id, idempotency_key)
             ).fetchone()
         return None if row is None else bytes(row[0])
+
+    async def get_unchanged(
+        self,
+        table: Table,
+        since: Mark,
+        keys: Sequence[KeyBytes],
+        columns: Sequence[str],
+        versions: Sequence[str] = (),
+    ) -> RecordBatch | None:
+        """One statement, which sees one moment without a transaction around it."""
+        return get_unchanged(self._driver, self._layouts.of(table), since, keys, columns, versions)
 
     def view(self, table: Table, at_least: Mark | None = None) -> AbstractAsyncContextManager[View]:
         """Everything committed before the call, and at that moment. Raises TableNotFound, StaleGeneration,

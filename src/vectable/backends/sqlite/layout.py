@@ -103,8 +103,13 @@ class Layouts:
     def of(self, table: Table) -> Layout:
         """The layout of `table`. Thread-safe: at worst two threads make the same one."""
         known = self._known.get(table.id)
-        if known is not None and (known.table is table or known.table == table):
-            return known
+        if known is not None:
+            if known.table is table:
+                return known
+            if known.table == table:
+                # The newest object is kept: comparing equal definitions costs more than a small statement.
+                known.table = table
+                return known
         if len(self._known) >= _CACHED:
             self._known.clear()
         layout = self._known[table.id] = Layout(table)

@@ -9,11 +9,14 @@ from vectable.backends.sqlite.layout import Layout, cells_name
 from vectable.backends.sqlite.values import decoder
 from vectable.core.cell import Cell
 from vectable.core.evaluate import extract
+from vectable.core.key import KeyBytes
 from vectable.core.predicate import Target, resolve
 from vectable.core.rows import RecordBatch
 from vectable.core.schema import ColumnType
 
 SqlRow = tuple[Any, ...]
+IN_LIST = 512
+"""So many keys at most are looked up by one statement."""
 _FIXED = 2
 """Every selection starts with key and revision."""
 _CELL_WIDTH = 5
@@ -21,9 +24,9 @@ _EMPTY = Cell()
 _CACHED = 128
 
 
-def joins(layout: Layout, versions: Sequence[str]) -> str:
-    """FROM, with the cells of `versions`."""
-    parts = [f"FROM {layout.rows} AS t"]
+def joins(layout: Layout, versions: Sequence[str], rows: str | None = None) -> str:
+    """FROM, with the cells of `versions`. `rows`: what stands in place of the table's rows AS t."""
+    parts = [f"FROM {rows or f'{layout.rows} AS t'}"]
     for version in dict.fromkeys(versions):
         cells = cells_name(version)
         parts.append(f"LEFT JOIN {cells} ON {cells}.rid = t.rid")
@@ -91,6 +94,12 @@ def _values(
 
 def _converted(stored: Sequence[Any], convert: Callable[[Any], Any]) -> list[Any]:
     return [None if value is None else convert(value) for value in stored]
+
+
+def padded(keys: Sequence[KeyBytes]) -> list[KeyBytes]:
+    """The keys, repeated up to a power of two, so that few statements need to be prepared; a repeat adds no
+    row."""
+    return [*keys, *[keys[0]] * ((1 << (len(keys) - 1).bit_length()) - len(keys))] if keys else []
 
 
 def selection(layout: Layout, columns: Sequence[str], versions: Sequence[str]) -> Selection:

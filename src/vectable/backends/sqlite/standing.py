@@ -15,6 +15,12 @@ _QUERY = (
     " (SELECT value FROM meta WHERE name = 'incarnation') FROM tables WHERE id = ?"
 )
 
+PLACE = (
+    "(SELECT generation, (SELECT value FROM meta WHERE name = 'incarnation'), seq FROM tables WHERE id = ?)"
+)
+"""What tells whether a table is still as it was, as a table to read from; see `same_place`."""
+PLACE_WIDTH = 3
+
 
 class Standing(NamedTuple):
     """One line of `tables`. `seq` counts the batches that changed something, `floor` is the least one that
@@ -45,6 +51,12 @@ def standing_of(connection: sqlite3.Connection, table: Table) -> Standing:
 def make_mark(table: Table, standing: Standing) -> Mark:
     """The mark that includes everything up to `standing.seq`."""
     return Mark(f"{standing.incarnation}:{table.id}:{standing.seq}")
+
+
+def same_place(mark: Mark, table: Table, place: tuple[int, str, int]) -> bool:
+    """Whether `place` is the mark's, and the stored definition is `table`'s."""
+    generation, incarnation, seq = place
+    return generation == table.generation and mark.value == f"{incarnation}:{table.id}:{seq}"
 
 
 def seq_of(mark: Mark, table: Table, standing: Standing) -> int:

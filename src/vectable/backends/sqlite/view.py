@@ -12,11 +12,14 @@ from vectable.backends.sqlite.filter import Filter
 from vectable.backends.sqlite.fit import missing_parts
 from vectable.backends.sqlite.layout import Layout, cells_name, gone
 from vectable.backends.sqlite.order import after_sql, native, order_by
-from vectable.backends.sqlite.select import SqlRow, joins, selection
+from vectable.backends.sqlite.select import IN_LIST, SqlRow, joins, padded, selection
 from vectable.backends.sqlite.standing import (
+    PLACE,
+    PLACE_WIDTH,
     Standing,
     check_not_forgotten,
     make_mark,
+    same_place,
     seq_of,
     standing_of,
 )
@@ -32,7 +35,6 @@ from vectable.drivers.sqlite import SqliteDriver
 from vectable.interfaces import Candidates, Position, Pushed
 
 BATCH = 1_000
-_IN_LIST = 512
 
 
 class SqliteView:
@@ -100,10 +102,8 @@ class SqliteView:
         chosen = selection(self._layout, columns, versions)
         head = f"SELECT {chosen.expressions} {joins(self._layout, chosen.versions)} WHERE t.key IN "
         found: dict[KeyBytes, SqlRow] = {}
-        for start in range(0, len(keys), _IN_LIST):
-            chunk = list(keys[start : start + _IN_LIST])
-            # Rounded up to a power of two, so that few statements need to be prepared; a repeat adds no row.
-            chunk += [chunk[0]] * ((1 << (len(chunk) - 1).bit_length()) - len(chunk))
+        for start in range(0, len(keys), IN_LIST):
+            chunk = padded(keys[start : start + IN_LIST])
             marks = ",".join("?" * len(chunk))
             for row in self.rows(f"{head}({marks})", chunk):
                 found[row[0]] = row
@@ -208,6 +208,35 @@ class SqliteView:
     async def nearest(self, version: Version, vector: Vector, k: int, where: Pushed) -> Candidates:
         """The `k` nearest servable rows passing `where.native`, exactly, and those tied with the last."""
         return exact.nearest(self, self._layout, version, vector, k, where.native)
+
+
+def get_unchanged(
+    driver: SqliteDriver,
+    layout: Layout,
+    since: Mark,
+    keys: Sequence[KeyBytes],
+    columns: Sequence[str],
+    versions: Sequence[str],
+) -> RecordBatch | None:
+    """See `Backend.get_unchanged`: by one statement, which sees one moment without a transaction around it.
+    None also for more keys than it takes."""
+    if len(keys) > IN_LIST:
+        return None
+    chosen, asked = selection(layout, columns, versions), padded(keys)
+    beside = f"{PLACE} AS s LEFT JOIN {layout.rows} AS t ON t.key IN ({','.join('?' * len(asked))})"
+    sql = f"SELECT {chosen.expressions}, s.* {joins(layout, chosen.versions, beside)}"
+    with driver.translated:
+        connection = driver.take()
+        try:
+            rows = connection.execute(sql, [layout.table.id, *asked]).fetchall()
+        except sqlite3.OperationalError:
+            return None  # a view says what is wrong
+        finally:
+            driver.give(connection)
+    if not rows or not same_place(since, layout.table, rows[0][-PLACE_WIDTH:]):
+        return None
+    found = {row[0]: row for row in rows if row[0] is not None}
+    return chosen.batch([found[key] for key in keys if key in found])
 
 
 class Viewing:

@@ -64,6 +64,14 @@ class ResidentRegistry:
         with self._lock:
             return self._held.get(key)
 
+    def touch(self, key: ResidentKey) -> Resident | None:
+        """`peek`, and it is now the one used last."""
+        with self._lock:
+            resident = self._held.get(key)
+            if resident is not None:
+                self._held.move_to_end(key)
+            return resident
+
     def held(self) -> int:
         """Bytes held and granted now."""
         with self._lock:

@@ -134,6 +134,8 @@ class Resident:
         """(structure, digest of a base): measured, and not good enough to serve."""
         self.rest_until = 0.0
         """On the monotonic clock: no merge before, so that merging never takes most of the machine."""
+        self.moving = False
+        """The table was found changed after a search: the next one looks before."""
         self.columns: dict[str, FilterColumn] = {}
         """The filter columns the snapshot has."""
         self._lock = threading.Lock()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.predicate import Predicate
 from vectable.core.vectors import Matrix
+from vectable.engine.resident.columns import FilterColumn
 from vectable.engine.resident.delta import DeltaView
 from vectable.engine.resident.segment import Base
 from vectable.engine.vectorized import ResidentColumn, evaluate
@@ -81,6 +82,10 @@ class Snapshot:
     def longest(self) -> float:
         """No row's vector is longer."""
         return max(self.base.longest, self.delta.longest)
+
+    def has(self, wanted: Iterable[FilterColumn] | None) -> bool:
+        """Whether these filter columns are loaded."""
+        return all(c.id in self.columns for c in wanted or ())
 
     def key_at(self, position: int) -> KeyBytes:
         """The key of the row at `position`."""

@@ -70,8 +70,8 @@ class Reader:
         return ResidentKey(self._database, table.id, version.id, stale, self._owner)
 
     def held(self, table: Table, version: Version, stale: bool) -> Resident | None:
-        """The resident rows of a version, if they are held now."""
-        return self.registry.peek(self.key(table, version, stale))
+        """The resident rows of a version, if they are held now: in use, as far as eviction is concerned."""
+        return self.registry.touch(self.key(table, version, stale))
 
     def drop_structure(self, table: Table, version: Version, stale: bool, name: str) -> None:
         """Forgets an index over resident rows, and its file."""
@@ -172,7 +172,7 @@ class _Open:
     async def _over(self, resident: Resident) -> Reading:
         view = await self._view()
         snapshot = resident.snapshot
-        if snapshot is not None and snapshot.mark == view.mark and _has(snapshot, self._wanted):
+        if snapshot is not None and snapshot.mark == view.mark and snapshot.has(self._wanted):
             return Reading(view, snapshot, resident)
         await self._close(None, None, None)
         # The view is opened behind the gate, so that no older one can follow a newer one.
@@ -201,7 +201,3 @@ class _Open:
         finally:
             if self._held:
                 self._reader.registry.leave(self._key)
-
-
-def _has(snapshot: Snapshot, wanted: tuple[FilterColumn, ...]) -> bool:
-    return all(c.id in snapshot.columns for c in wanted)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from vectable.core.evaluate import row_test
-from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.plan import Plan
 from vectable.core.predicate import TRUE
 from vectable.core.rows import Row
 from vectable.core.vectors import to_bytes
 from vectable.engine.resident.probe import Probe
+from vectable.engine.resident.resident import Resident
 from vectable.engine.resident.snapshot import Snapshot
 from vectable.engine.search.choose import Answer, Eligible, Held, search_resident
-from vectable.engine.search.cursor import Place, encode_cursor
+from vectable.engine.search.cursor import Place
 from vectable.engine.search.hits import Found, best_hits, collected, ordered_hits
+from vectable.engine.search.page import Clock, Span, cursor_of, page_of, span_of
 from vectable.engine.search.plain import scan_count
 from vectable.engine.search.prepare import Prepared, Target, is_empty
-from vectable.engine.search.rank import After, Ranked, count_at_least, pool_of
+from vectable.engine.search.rank import Ranked, count_at_least, pool_of
 from vectable.engine.search.reader import Reader, Reading
 from vectable.engine.search.result import SearchResult
 from vectable.engine.search.scan import completed, matching
@@ -33,27 +32,6 @@ from vectable.interfaces import View
 
 ATTEMPTS = 3
 """How often rows that moved on while they were read are read anew before the backend answers alone."""
-
-
-class Clock:
-    """Milliseconds by stage."""
-
-    __slots__ = ("_last", "_started", "times")
-
-    def __init__(self) -> None:
-        self._started = self._last = time.perf_counter()
-        self.times: dict[str, float] = {}
-
-    def lap(self, stage: str) -> None:
-        """What has passed since the last lap was this stage's."""
-        now = time.perf_counter()
-        self.times[stage] = round(self.times.get(stage, 0.0) + (now - self._last) * 1e3, 4)
-        self._last = now
-
-    def total(self) -> dict[str, float]:
-        """All stages and their sum."""
-        self.times["total"] = round((time.perf_counter() - self._started) * 1e3, 4)
-        return self.times
 
 
 class SimilarSearch:
@@ -74,6 +52,10 @@ class SimilarSearch:
                 prepared, target, place, at_least, unlimited, ["ordered by columns"]
             )
         fallbacks: list[str] = []
+        if place is None and not unlimited:
+            result = await self._unchanged(prepared, target)
+            if result is not None:
+                return result
         for _ in range(ATTEMPTS):
             clock = Clock()
             async with self._read(prepared, target, at_least) as reading:
@@ -82,8 +64,18 @@ class SimilarSearch:
                     break
                 await _check_pinned(place, reading.view)
                 clock.lap("refresh")
+                reading.resident.moving = False
+                eligible = await self._eligible(prepared, reading, reading.snapshot)
+                clock.lap("filter")
                 result = await self._over_resident(
-                    prepared, target, reading, reading.snapshot, place, clock, unlimited
+                    prepared,
+                    target,
+                    reading.view,
+                    reading.resident,
+                    reading.snapshot,
+                    eligible,
+                    span_of(prepared, target, place, eligible.count, unlimited),
+                    clock,
                 )
                 if result is not None:
                     result.plan.fallbacks[:0] = fallbacks
@@ -97,13 +89,51 @@ class SimilarSearch:
         wanted = tuple(prepared.compiled.filter or ())
         return self._reader.read(prepared.table, target.version, target.stale, wanted, at_least)
 
-    async def _eligible(self, prepared: Prepared, reading: Reading, snapshot: Snapshot) -> Eligible:
+    async def _unchanged(self, prepared: Prepared, target: Target) -> SearchResult | None:
+        """The first page by the rows already held: the statement that fetches its rows tells whether the
+        table has changed since. None where it has, or where it takes a view to answer."""
+        clock = Clock()
+        table, compiled = prepared.table, prepared.compiled
+        resident = self._reader.held(table, target.version, target.stale)
+        if resident is None or resident.moving or not self._consistent:
+            return None
+        snapshot = resident.snapshot
+        if snapshot is None or not snapshot.has(compiled.filter):
+            return None
+        eligible = await self._by_columns(prepared, snapshot)
+        if eligible is None:
+            return None
+        clock.lap("filter")
+        span = span_of(prepared, target, None, eligible.count, False)
+        answer = await self._answered(target, snapshot, resident, eligible, span)
+        clock.lap("search")
+        prepared.context.check_deadline()
+        keys = answer.ranked.keys[span.start : span.end]
+        selection = compiled.selection
+        batch = await self._backend.get_unchanged(
+            table, snapshot.mark, keys, selection.columns, selection.versions
+        )
+        if batch is None or len(batch) != len(keys):
+            resident.moving = True
+            return None
+        clock.lap("fetch")
+        self._reader.upkeep.after_search(resident, snapshot, target.column, table.indexes)
+        return page_of(prepared, target, snapshot, eligible, answer, span, selection.rows(batch), clock)
+
+    async def _by_columns(self, prepared: Prepared, snapshot: Snapshot) -> Eligible | None:
+        """The rows the filter keeps; None when only the backend knows."""
         compiled = prepared.compiled
         if compiled.everything:
             return Eligible(snapshot.live, snapshot.searchable, False)
-        if compiled.filter is not None:
-            kept = await self._reader.compute(lambda: snapshot.kept(prepared.where, compiled.names))
-            return Eligible(kept.mask, kept.count, True, kept)
+        if compiled.filter is None:
+            return None
+        kept = await self._reader.compute(lambda: snapshot.kept(prepared.where, compiled.names))
+        return Eligible(kept.mask, kept.count, True, kept)
+
+    async def _eligible(self, prepared: Prepared, reading: Reading, snapshot: Snapshot) -> Eligible:
+        eligible = await self._by_columns(prepared, snapshot)
+        if eligible is not None:
+            return eligible
         mask = np.zeros(snapshot.size, np.bool_)
         stream = matching(self._backend, reading.view, replace(prepared, target=None))
         async with aclosing(stream) as parts:  # type: ignore[type-var]
@@ -112,57 +142,36 @@ class SimilarSearch:
                 mask[[p for p in found if p >= 0]] = True
         return Eligible(mask, int(np.count_nonzero(mask)), True)
 
+    async def _answered(
+        self, target: Target, snapshot: Snapshot, resident: Resident, eligible: Eligible, span: Span
+    ) -> Answer:
+        held = Held(resident.structures, resident.refused, resident.codes)
+        probe = Probe(target.vector, target.version.metric, self._reader.registry.library)
+        return await self._reader.compute(
+            lambda: search_resident(snapshot, held, target, probe, eligible, span.k, span.after)
+        )
+
     async def _over_resident(
         self,
         prepared: Prepared,
         target: Target,
-        reading: Reading,
+        view: View,
+        resident: Resident,
         snapshot: Snapshot,
-        place: Place | None,
+        eligible: Eligible,
+        span: Span,
         clock: Clock,
-        unlimited: bool,
     ) -> SearchResult | None:
         """The page; None when the rows were no longer as the snapshot has them."""
-        eligible = await self._eligible(prepared, reading, snapshot)
-        clock.lap("filter")
-        resident = reading.resident
-        held = (
-            Held({}, frozenset())
-            if resident is None
-            else Held(resident.structures, resident.refused, resident.codes)
-        )
-        probe = Probe(target.vector, target.version.metric, self._reader.registry.library)
-        start, end = (0, eligible.count) if unlimited else (prepared.offset, prepared.offset + prepared.limit)
-        after = None if place is None else After(place.values[0], place.key)
-        # Of a first page without a threshold the count says whether another follows; else one hit more does.
-        counted = target.threshold is None and after is None
-        k = end if counted else end + 1
-        answer = await self._reader.compute(
-            lambda: search_resident(snapshot, held, target, probe, eligible, k, after)
-        )
+        answer = await self._answered(target, snapshot, resident, eligible, span)
         clock.lap("search")
         prepared.context.check_deadline()
-        ranked = answer.ranked
-        rows = await self._fetched(prepared, target, reading.view, snapshot, ranked, start, end)
+        rows = await self._fetched(prepared, target, view, snapshot, answer.ranked, span.start, span.end)
         if rows is None:
             return None
         clock.lap("fetch")
-        if reading.resident is not None:
-            self._reader.upkeep.after_search(
-                reading.resident, snapshot, target.column, prepared.table.indexes
-            )
-        more = end < (eligible.count if counted else len(ranked.keys))
-        page = slice(start, end)
-        return SearchResult(
-            ranked.keys[page],
-            rows,
-            ranked.scores[page],
-            ranked.distances[page],
-            _plan(target, prepared, snapshot, eligible, answer, clock),
-            snapshot.mark,
-            _next(prepared, ranked.keys[page], ranked.scores[page], snapshot.mark) if more else None,
-            (snapshot.rows, snapshot.searchable),
-        )
+        self._reader.upkeep.after_search(resident, snapshot, target.column, prepared.table.indexes)
+        return page_of(prepared, target, snapshot, eligible, answer, span, rows, clock)
 
     async def _fetched(
         self,
@@ -235,7 +244,7 @@ class SimilarSearch:
         if len(found.hits) > end and page:
             last = page[-1]
             values = (last.score,) if prepared.by_score else last.values
-            cursor = _cursor(prepared, values, last.key, mark)
+            cursor = cursor_of(prepared, values, last.key, mark)
         return SearchResult(
             [h.key for h in page],
             prepared.compiled.selection.rows(collected(page, prepared.compiled.selection)),
@@ -286,42 +295,3 @@ async def _coverage(view: View, reader: Reader, prepared: Prepared, target: Targ
     rows = await view.count(reader.backend.push(prepared.table, TRUE))
     states = await view.cell_states(target.version.id)
     return rows, states["ready"] + (states["stale"] if target.stale else 0)
-
-
-def _next(
-    prepared: Prepared, keys: Sequence[KeyBytes], scores: Sequence[float], mark: Mark
-) -> Callable[[], str] | None:
-    return _cursor(prepared, (scores[-1],), keys[-1], mark) if keys else None
-
-
-def _cursor(prepared: Prepared, values: tuple[Any, ...], key: KeyBytes, mark: Mark) -> Callable[[], str]:
-    target = prepared.target
-    version = None if target is None else target.version.id
-    return lambda: encode_cursor(Place(values, key, mark.value, version), prepared.fingerprint())
-
-
-def _plan(
-    target: Target,
-    prepared: Prepared,
-    snapshot: Snapshot,
-    eligible: Eligible,
-    answer: Answer,
-    clock: Clock,
-) -> Plan:
-    return Plan(
-        path=answer.path,
-        why=answer.why,
-        exact=answer.exact,
-        column=target.column.name,
-        metric=target.version.metric.value,
-        index=None if answer.structure is None else answer.structure.index.kind,
-        recall=answer.recall,
-        rows_total=snapshot.rows,
-        rows_searchable=snapshot.searchable,
-        rows_matching=eligible.count,
-        rows_examined=answer.ranked.examined,
-        candidates=answer.candidates,
-        fallbacks=answer.fallbacks,
-        filter_pushed=prepared.compiled.described if eligible.filtered else None,
-        times_ms=clock.total(),
-    )
