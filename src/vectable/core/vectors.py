@@ -118,18 +118,17 @@ def normalize(matrix: Matrix) -> Matrix:
 def distances(query: Vector, matrix: Matrix, metric: Metric) -> NDArray[np.float64]:
     """Distance of each row to `query`, float64, shape (n,): cosine 1 - cos θ; euclidean ‖q - x‖;
     inner_product -(q·x). A row's value is bit-equal alone, among any other rows, and in any memory layout."""
-    # einsum adds up a row in an order that depends on its stride, never on the other rows: hence C order.
+    # vecdot adds up a row in an order that depends on its stride, never on the other rows: hence C order.
     wide_query = np.ascontiguousarray(query, dtype=np.float64)
     wide = np.ascontiguousarray(matrix, dtype=np.float64)
     if metric is Metric.EUCLIDEAN:
         difference = wide - wide_query
-        return np.asarray(np.sqrt(np.einsum("ij,ij->i", difference, difference)))
-    products = np.einsum("ij,j->i", wide, wide_query)
+        return np.asarray(np.sqrt(np.vecdot(difference, difference)))
+    products = np.vecdot(wide, wide_query)
     if metric is Metric.INNER_PRODUCT:
         return np.asarray(0.0 - products)
-    squared = np.einsum("ij,ij->i", wide_query[None], wide_query[None])
-    lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide) * squared)
-    return np.asarray(1.0 - np.clip(products / lengths, -1.0, 1.0))
+    lengths = np.sqrt(np.vecdot(wide, wide) * np.vecdot(wide_query, wide_query))
+    return np.asarray(1.0 - np.minimum(np.maximum(products / lengths, -1.0), 1.0))
 
 
 def score_of(distance: NDArray[np.float64], metric: Metric) -> NDArray[np.float64]:

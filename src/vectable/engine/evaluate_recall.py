@@ -21,7 +21,7 @@ SHOULD_FIND = 0.999
 ASKED_FOR = 0.99
 """Recall the search effort of an index somebody asked for is raised to, where it can be."""
 K = 10
-_FEWEST = 80
+_FEWEST = 100
 """So few candidates are trusted only after not one miss: the queries measured with are not everybody's."""
 _SEED = 97
 _SLACK = 1e-6
@@ -83,7 +83,7 @@ def _least(
 
 def _options(index: VectorIndex) -> list[tuple[int, int]]:
     if index.kind == FAST_SCAN:
-        return [(index.efforts[0], candidates) for candidates in (_FEWEST, 100, 200, 400, 800, 1_600, 3_200)]
+        return [(index.efforts[0], candidates) for candidates in (_FEWEST, 200, 400, 800, 1_600, 3_200)]
     candidates = 200 if index.kind == "ivfpq" else 2 * K
     options = [(effort, candidates) for effort in index.efforts]
     if index.kind == "ivfpq":

@@ -16,7 +16,13 @@ from vectable.errors import InvalidInput
 from vectable.indexes.codes import FaissCodes, coded
 from vectable.indexes.kernels import Floats, Positions, library, one_thread, over_all, over_some
 from vectable.indexes.parameters import check_parameters
-from vectable.indexes.structures import efforts, empty_structure, scaled_rows, search_parameters
+from vectable.indexes.structures import (
+    efforts,
+    empty_structure,
+    scaled_rows,
+    scan_pieces,
+    search_parameters,
+)
 from vectable.interfaces import Progress
 
 
@@ -158,6 +164,6 @@ class FaissLibrary:
 def _footprint(kind: str, matrix: Matrix, parameters: Mapping[str, int]) -> int:
     n, d = matrix.shape
     if kind == "fast-scan":
-        return int(n * (d // 4 + 8))
+        return int(n * (scan_pieces(d) // 2 + 8))
     links = n * parameters.get("m", 32) * 8 if kind == "hnsw" else n * 8
     return int(links + (n * parameters.get("m", d // 4) if kind == "ivfpq" else matrix.nbytes))

@@ -110,9 +110,7 @@ def _certified(
         return None
     keep = None if eligible.mask is None else eligible.mask[: len(snapshot.base)]
     nominated, unseen = codes.scan.search(probe.scaled, wanted, keep)
-    positions = nominated
-    if snapshot.delta.length:
-        positions = np.concatenate([nominated, _delta_positions(snapshot, eligible)])
+    positions = _with_delta(nominated, snapshot, eligible)
     ranked = best_of(snapshot, probe, positions, k, target.threshold)
     codes.tried += 1
     if not _proved(probe, ranked, k, target.threshold, unseen):
@@ -188,7 +186,7 @@ def _approximate(
     count = len(snapshot.base)
     keep = None if eligible.mask is None else eligible.mask[:count]
     nominated = structure.index.search(probe.scaled, wanted, keep, {"effort": structure.effort})
-    positions = np.concatenate([nominated, _delta_positions(snapshot, eligible)])
+    positions = _with_delta(nominated, snapshot, eligible)
     ranked = best_of(snapshot, probe, positions, k, target.threshold)
     if len(ranked.keys) < min(k, eligible.count):
         fallbacks.append(f"{name}: {len(ranked.keys)} hits where {min(k, eligible.count)} may exist")
@@ -213,9 +211,13 @@ def nominations(structure: Structure, k: int, filtered: bool) -> int:
     return max(round(wanted * max(1.0, k / 20)), k)
 
 
-def _delta_positions(snapshot: Snapshot, eligible: Eligible) -> Positions:
-    """Rows newer than the index: all of them are candidates."""
+def _with_delta(nominated: Positions, snapshot: Snapshot, eligible: Eligible) -> Positions:
+    """The candidates, and every eligible row that is newer than the index."""
+    if not snapshot.delta.length:
+        return nominated
     count = len(snapshot.base)
     if eligible.mask is None:
-        return np.arange(count, snapshot.size)
-    return count + np.flatnonzero(eligible.mask[count:])
+        newer = np.arange(count, snapshot.size)
+    else:
+        newer = count + np.flatnonzero(eligible.mask[count:])
+    return np.concatenate([nominated, newer])

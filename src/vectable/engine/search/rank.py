@@ -20,6 +20,8 @@ from vectable.engine.resident.snapshot import Kept, Mask, Positions, Snapshot
 _CHUNK = 4_096
 _FEW = 96
 """So many rows are sorted faster as a list than sifted as an array."""
+_SCORED = 48
+"""So many rows are scored exactly in less time than it takes to find out which of them need it."""
 _LOWEST = np.float32(-np.inf)
 _FINITE = 3.4e38
 
@@ -122,9 +124,8 @@ def best_of(
     snapshot: Snapshot, probe: Probe, positions: Positions, k: int, threshold: float | None = None
 ) -> Ranked:
     """The best `k` of the rows at `positions`, each given once, with at least the threshold's score."""
-    if k <= 0 or len(positions) > _FEW:
+    if k <= 0 or len(positions) > _SCORED:
         return best(snapshot, probe, pool_at(snapshot, probe, positions), k, threshold)
-    # So few are scored exactly in less time than it takes to find out which of them need it.
     scores, distances = exact_scores(snapshot, probe, positions)
     keep = _wanted(snapshot, positions, scores, threshold, None)
     if keep is not None:
