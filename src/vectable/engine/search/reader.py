@@ -108,7 +108,9 @@ class Reader:
         self, resident: Resident, view: View, table: Table, wanted: tuple[FilterColumn, ...]
     ) -> Reading:
         """The reading of a view opened behind the gate, for rows that are not at its mark yet."""
-        first = resident.snapshot is None
+        held = resident.snapshot
+        first = held is None
+        resident.moving = held is not None and held.mark != view.mark
         if first:
             rows = await view.count(self.backend.push(table, TRUE))
             need = rows * (resident.version.dimensions * 4 + _ROW_OVERHEAD)
@@ -173,6 +175,7 @@ class _Open:
         view = await self._view()
         snapshot = resident.snapshot
         if snapshot is not None and snapshot.mark == view.mark and snapshot.has(self._wanted):
+            resident.moving = False
             return Reading(view, snapshot, resident)
         await self._close(None, None, None)
         # The view is opened behind the gate, so that no older one can follow a newer one.

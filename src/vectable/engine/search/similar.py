@@ -64,7 +64,6 @@ class SimilarSearch:
                     break
                 await _check_pinned(place, reading.view)
                 clock.lap("refresh")
-                reading.resident.moving = False
                 eligible = await self._eligible(prepared, reading, reading.snapshot)
                 clock.lap("filter")
                 result = await self._over_resident(
@@ -114,8 +113,7 @@ class SimilarSearch:
             table, snapshot.mark, keys, selection.columns, selection.versions
         )
         if batch is None or len(batch) != len(keys):
-            resident.moving = True
-            return None
+            return None  # the view that is opened now notes that the table is moving
         clock.lap("fetch")
         self._reader.upkeep.after_search(resident, snapshot, target.column, table.indexes)
         return page_of(prepared, target, snapshot, eligible, answer, span, selection.rows(batch), clock)

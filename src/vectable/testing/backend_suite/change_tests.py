@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vectable.core.mark import Mark
-from vectable.core.rows import Delete
+from vectable.core.rows import Delete, RecordBatch
 from vectable.core.schema import new_id
 from vectable.core.vectors import to_bytes
 from vectable.errors import MarkExpired
@@ -61,6 +61,39 @@ class ChangeTests(SuiteFixtures):
         assert text_key("b") in await subject.changes(first.mark)
         async with subject.backend.view(subject.table, first.mark) as view:
             assert len(await view.get([text_key("a")], [])) == 1
+
+    async def test_rows_are_given_without_a_view_only_while_nothing_changed(self, subject: Subject) -> None:
+        version = subject.table.column("auto").version
+        await subject.put(*({"id": i, "stars": 3} for i in "abc"), wants={version.id: b"1"})
+        keys = [text_key(i) for i in ("c", "nobody", "a")]
+
+        async def given(since: Mark) -> RecordBatch | None:
+            asked = (keys, ["id", "stars"], [version.id])
+            return await subject.backend.get_unchanged(subject.table, since, *asked)
+
+        async def now() -> tuple[Mark, RecordBatch]:
+            async with subject.backend.view(subject.table, subject.mark) as view:
+                return view.mark, await view.get(keys, ["id", "stars"], [version.id])
+
+        before, there = await now()
+        found = await given(before)
+        if found is not None:
+            assert (list(found.keys), found.columns, found.cells) == (
+                list(there.keys),
+                there.columns,
+                there.cells,
+            )
+            assert list(found.revisions) == list(there.revisions)
+            assert await subject.backend.get_unchanged(subject.table, before, [], ["id"]) is not None
+        for change in (
+            lambda: subject.put({"id": "other"}),
+            lambda: subject.cell("a", version, b"1", vector=VECTOR),
+            lambda: subject.write(deletes=[Delete(text_key("other"))]),
+        ):
+            before, _ = await now()
+            await change()
+            assert await given(before) is None
+        assert await given(Mark("nonsense")) is None
 
     @pytest.mark.parametrize("value", ["", "0", "7", "-1", "nonsense", "'; drop", "\U0001f980", "9" * 40])
     async def test_a_foreign_mark_is_expired(self, subject: Subject, value: str) -> None:

@@ -1,0 +1,93 @@
+"""A search answered by the rows held, with proof from the backend that they are current."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vectable
+from vectable.backends.sqlite import SqliteBackend
+from vectable.blocking import Database, Table
+
+ROWS = 300
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often a view was opened, and rows were fetched without one."""
+    counts = {"view": 0, "proved": 0, "refused": 0}
+    view, get = SqliteBackend.view, SqliteBackend.get_unchanged
+
+    def counted_view(self, *args, **options):
+        counts["view"] += 1
+        return view(self, *args, **options)
+
+    async def counted_get(self, *args, **options):
+        found = await get(self, *args, **options)
+        counts["refused" if found is None else "proved"] += 1
+        return found
+
+    monkeypatch.setattr(SqliteBackend, "view", counted_view)
+    monkeypatch.setattr(SqliteBackend, "get_unchanged", counted_get)
+    return counts
+
+
+def filled(database: Database) -> Table:
+    columns = {"id": "int", "part": "int", "v": {"type": "vector", "dimensions": 8}}
+    table = database.create_table("t", columns)
+    vectors = np.random.default_rng(3).standard_normal((ROWS, 8)).astype(np.float32)
+    table.insert([{"id": i, "part": i % 3, "v": vectors[i]} for i in range(ROWS)])
+    return table
+
+
+def found(table: Table, **options) -> list[int]:
+    query = np.ones(8, np.float32)
+    return [row["id"] for row in table.where(**options).similar(query, on="v").limit(5).collect()]
+
+
+def test_a_quiet_table_is_searched_without_a_view(tmp_path: Path, calls: dict[str, int]) -> None:
+    with vectable.connect(tmp_path / "db") as database:
+        table = filled(database)
+        first, filtered = found(table), found(table, part=1)
+        calls.update(view=0, proved=0, refused=0)
+        assert [found(table) for _ in range(3)] == [first] * 3
+        assert found(table, part=1) == filtered
+        assert calls == {"view": 0, "proved": 4, "refused": 0}
+
+
+def test_the_next_search_after_a_change_sees_it_and_the_one_after_looks_first(
+    tmp_path: Path, calls: dict[str, int]
+) -> None:
+    with vectable.connect(tmp_path / "db") as database, vectable.connect(tmp_path / "db") as other:
+        table, theirs = filled(database), other.table("t")
+        best = found(table)
+        for _ in range(3):
+            theirs.delete(theirs.id == best[0])
+            assert found(table) == found(theirs)
+            assert best[0] not in found(table)
+            best = found(table)
+        found(table)
+        calls.update(view=0, proved=0, refused=0)
+        theirs.delete(theirs.id == best[0])
+        assert best[0] not in found(table)
+        assert calls["refused"] == 1  # searched, and found out that somebody had written
+        theirs.insert({"id": 1_000, "part": 0, "v": np.ones(8, np.float32)})
+        assert found(table)[0] == 1_000
+        assert calls["refused"] == 1  # looked before it searched
+        found(table)  # looks, and finds the table quiet again
+        calls.update(view=0, proved=0)
+        assert found(table)[0] == 1_000
+        assert calls == {"view": 0, "proved": 1, "refused": 1}
+
+
+def test_dropping_a_column_that_is_read_is_noticed(tmp_path: Path) -> None:
+    with vectable.connect(tmp_path / "db") as database, vectable.connect(tmp_path / "db") as other:
+        table = filled(database)
+        found(table)
+        other.table("t").drop_column("part")
+        rows = table.where().similar(np.ones(8, np.float32), on="v").limit(1).collect()
+        assert "part" not in rows[0]
+        with pytest.raises(vectable.errors.UnknownColumn):
+            found(table, part=1)
