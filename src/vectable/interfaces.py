@@ -38,6 +38,8 @@ class Capabilities:
     keyword_search: bool = False
     inline: bool = False
     """Its View methods never suspend, so a whole read may run on one worker thread."""
+    proves_unchanged: bool = False
+    """`get_unchanged` can tell without a view; otherwise it is never asked."""
 
 
 @dataclass(frozen=True, slots=True)

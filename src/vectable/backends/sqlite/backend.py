@@ -51,7 +51,13 @@ class SqliteBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(atomic_batch=True, snapshot="transaction", scalar_indexes=True, inline=True)
+        return Capabilities(
+            atomic_batch=True,
+            snapshot="transaction",
+            scalar_indexes=True,
+            inline=True,
+            proves_unchanged=True,
+        )
 
     async def open(self) -> None:
         """Opens the driver: see `SqliteDriver.open` for what can be wrong."""

@@ -52,9 +52,10 @@ class Span:
 
 def span_of(prepared: Prepared, target: Target, place: Place | None, count: int, unlimited: bool) -> Span:
     start, end = (0, count) if unlimited else (prepared.offset, prepared.offset + prepared.limit)
-    # Without a threshold the count says whether there is a next page; with one, one hit more does.
-    k = end + 1 if target.threshold is not None else end
-    return Span(start, end, k, None if place is None else After(place.values[0], place.key))
+    after = None if place is None else After(place.values[0], place.key)
+    # Of a first page without a threshold the count says whether another follows; else one hit more does.
+    counted = target.threshold is None and after is None
+    return Span(start, end, end if counted else end + 1, after)
 
 
 def page_of(
@@ -69,7 +70,7 @@ def page_of(
 ) -> SearchResult:
     ranked, page = answer.ranked, slice(span.start, span.end)
     keys, scores = ranked.keys[page], ranked.scores[page]
-    more = _more(ranked, eligible, target, span.end, span.after)
+    more = span.end < (eligible.count if span.k == span.end else len(ranked.keys))
     return SearchResult(
         keys,
         rows,
@@ -80,12 +81,6 @@ def page_of(
         _next(prepared, keys, scores, snapshot.mark) if more else None,
         (snapshot.rows, snapshot.searchable),
     )
-
-
-def _more(ranked: Ranked, eligible: Eligible, target: Target, end: int, after: After | None) -> bool:
-    if target.threshold is not None:
-        return len(ranked.keys) > end
-    return (after is None and end < eligible.count) or (after is not None and len(ranked.keys) >= end > 0)
 
 
 def _next(

@@ -41,6 +41,7 @@ class SimilarSearch:
         self._reader = reader
         self._backend = reader.backend
         self._consistent = reader.backend.capabilities.snapshot != "none"
+        self._proves = self._consistent and reader.backend.capabilities.proves_unchanged
 
     async def run(
         self, prepared: Prepared, target: Target, at_least: Mark | None, unlimited: bool = False
@@ -94,7 +95,7 @@ class SimilarSearch:
         clock = Clock()
         table, compiled = prepared.table, prepared.compiled
         resident = self._reader.held(table, target.version, target.stale)
-        if resident is None or resident.moving or not self._consistent:
+        if resident is None or resident.moving or not self._proves:
             return None
         snapshot = resident.snapshot
         if snapshot is None or not snapshot.has(compiled.filter):
