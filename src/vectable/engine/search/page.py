@@ -15,7 +15,7 @@ from vectable.engine.resident.snapshot import Snapshot
 from vectable.engine.search.choose import Answer, Eligible
 from vectable.engine.search.cursor import Place, encode_cursor
 from vectable.engine.search.prepare import Prepared, Target
-from vectable.engine.search.rank import After, Ranked
+from vectable.engine.search.rank import After
 from vectable.engine.search.result import SearchResult
 
 
