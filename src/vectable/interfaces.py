@@ -240,6 +240,15 @@ class ModelCard:
     runtime: str = ""
     truncatable: bool = False
     """Its vectors may be cut to their first components, and made of length 1 again: it was trained for it."""
+    precision: str = ""
+    """Of its arithmetic, e.g. fp32; "" where it is not known (a remote model)."""
+    note: str = ""
+    """What one should know before choosing it."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What it embeds: text, image or both."""
+        return {"image": ("image",), "multimodal": ("text", "image")}.get(self.type, ("text",))
 
 
 class EmbeddingProvider(Protocol):

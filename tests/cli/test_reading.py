@@ -122,6 +122,8 @@ def test_the_database_is_named_before_after_or_by_the_environment(books: Command
 def test_models_lists_what_can_be_named_and_loads_one(cli: CommandLine) -> None:
     models = cli.json("models")["models"]
     assert {"id", "dimensions", "max_tokens", "type", "cached"} <= set(models[0])
+    assert {"modalities", "runtime", "precision", "licence"} <= set(models[0])
+    assert all(model["runtime"] and model["precision"] for model in models)
     assert models[0]["dimensions"] == 384
     assert "384" in cli.ok("models")
     loaded = cli.json("models", "all-MiniLM-L6-v2")

@@ -75,6 +75,55 @@ def clip() -> None:
         )
 
 
+TEXTS = ["a photo of a cat", "It's  the\tDOG's 42nd BIRTHDAY!?", "naïve café 日本 👩‍👩‍👧", "", "a cat " * 60]
+
+
+def clip_with_tokenizer() -> None:
+    """A whole model: weights as safetensors and as a checkpoint, tokenizer in one file and in two."""
+    torch.manual_seed(22)
+    alphabet = sorted(byte_letters())
+    merges = ["c a", "ca t</w>", "p h", "o t", "t h", "th e</w>"]
+    joined = [merge.replace(" ", "") for merge in merges]
+    begin, end = "<|startoftext|>", "<|endoftext|>"
+    words = [*alphabet, *(letter + "</w>" for letter in alphabet), *joined, begin, end]
+    vocabulary = {word: i for i, word in enumerate(words)}
+    tokenizer = transformers.CLIPTokenizer(
+        vocab=vocabulary, merges=[tuple(m.split()) for m in merges], model_max_length=32
+    )
+    size = {"hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
+    text = {**size, **ends, "vocab_size": len(words), "max_position_embeddings": 32}
+    config = transformers.CLIPConfig(
+        text_config=text, vision_config={**size, "image_size": 16, "patch_size": 8}, projection_dim=12
+    )
+    model = transformers.CLIPModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * 0.3)
+    images = transformers.CLIPImageProcessorPil(
+        size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}
+    )
+    target = fresh("clip-whole")
+    model.save_pretrained(target)
+    transformers.CLIPProcessor(images, tokenizer).save_pretrained(target)
+    torch.save(model.state_dict(), target / "pytorch_model.bin")
+    (target / "vocab.json").write_text(json.dumps(vocabulary))
+    (target / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    given = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    pixels = images([picture(*size) for size in SIZES], return_tensors="pt")
+    with torch.no_grad():
+        texts = model.get_text_features(**given).pooler_output
+        vectors = model.get_image_features(**pixels).pooler_output
+    ids = tokenizer(TEXTS, truncation=True)["input_ids"]
+    write(target, given=TEXTS, ids=ids, texts=list(texts), sizes=SIZES, images=list(vectors))
+
+
+def byte_letters() -> list[str]:
+    """How byte-level tokenizers write the bytes: printable ones as they are, the others from 256 on."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [chr(b) for b in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+
+
 def encoders() -> None:
     common = {
         "vocab_size": 60,
@@ -130,4 +179,5 @@ def write(target: Path, **content: Any) -> None:
 
 if __name__ == "__main__":
     clip()
+    clip_with_tokenizer()
     encoders()

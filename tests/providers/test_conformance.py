@@ -10,7 +10,7 @@ from tests.providers.reference import write_tiny_bert
 from tests.providers.shipped_graph import write_shipped_graph
 from vectable import providers
 from vectable.interfaces import EmbeddingProvider
-from vectable.testing.provider_suite import ProviderSuite
+from vectable.testing.provider_suite import ImageSuite, ProviderSuite
 
 
 class TestHashing(ProviderSuite):
@@ -36,6 +36,17 @@ class TestShippedGraph(ProviderSuite):
         directory = tmp_path_factory.mktemp("shipped") / "model"
         write_shipped_graph(directory, minilm_directory, prompts={"query": "query: ", "passage": ""})
         return providers.load(str(directory), allow_paths=True)
+
+
+class TestEfficientNet(ImageSuite):
+    """A model that embeds images only."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def provider(cls, graph_cache: Path) -> EmbeddingProvider:
+        return providers.load(
+            "ml-illustrated/efficientnet-lite0", cache_dir=graph_cache, allow_download=False, fake=False
+        )
 
 
 class TestStandIn(ProviderSuite):

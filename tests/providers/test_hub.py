@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.api.test_progress import run_in_terminal
+from tests.providers.clip_forms import write_clip
 from tests.providers.reference import write_tiny_bert
 from tests.providers.shipped_graph import write_shipped_graph
+from tests.providers.test_golden import picture
 from vectable import providers
 from vectable.errors import ModelNotFound, ModelUnavailable, Unsupported
 from vectable.testing.provider_suite import assert_same, embed
@@ -139,6 +141,18 @@ def test_onnx_is_preferred_where_the_repository_ships_it(
     small_hub.repositories["owner/shipped"] = original
     assert embed(providers.load("owner/shipped"), ["a man"]).shape == (1, 24)
     assert not any("safetensors" in path for path in small_hub.requests)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "sentence-transformers", "towers"])
+def test_clip_models_are_downloaded_whole(form: str, small_hub: SmallHub, tmp_path: Path) -> None:
+    small_hub.repositories["owner/clip"] = write_clip(tmp_path / "original", form)
+    provider = providers.load("owner/clip", cache_dir=tmp_path / "graphs")
+    assert provider.modalities == {"text", "image"}
+    assert embed(provider, ["a cat", picture(30, 20)]).shape == (2, 12)
+    assert providers.resolve("owner/clip").type == "multimodal"
+    small_hub.requests.clear()
+    providers.load("owner/clip", cache_dir=tmp_path / "graphs", allow_download=False)
+    assert small_hub.requests == []
 
 
 def test_an_unknown_repository_is_not_found(small_hub: SmallHub) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.providers.reference import write_tiny_bert
 from vectable import providers
-from vectable.errors import InvalidInput, ModelNotFound, Unsupported
+from vectable.errors import InvalidInput, ModelNotFound, ModelUnavailable
 from vectable.providers.catalog import KNOWN_MODELS
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -72,13 +72,20 @@ def test_known_models_can_all_be_loaded_here() -> None:
     cards = providers.known_models()
     assert cards[0].id == MINILM
     assert cards[-1].id == "hashing/384"
-    assert {card.runtime for card in cards} == {"onnx", "hashing"}
+    assert {card.runtime for card in cards} == {"onnx", "clip", "hashing"}
+    assert all(card.precision for card in cards)
     assert len({card.id for card in cards}) == len(cards)
 
 
-def test_image_models_are_refused_until_something_runs_them() -> None:
-    with pytest.raises(Unsupported, match="images"):
-        providers.load("clip-ViT-B-32")
+def test_a_known_model_whose_weights_cannot_be_had_is_answered_by_no_other() -> None:
+    with pytest.raises(ModelUnavailable, match="clip-ViT-B-32 are not on this machine"):
+        providers.load("clip-ViT-B-32", allow_download=False)
+
+
+def test_the_offline_image_encoder_is_labelled_for_what_it_is() -> None:
+    card = providers.resolve("ml-illustrated/efficientnet-lite0")
+    assert (card.type, card.dimensions, card.licence, card.cached) == ("image", 1280, "apache-2.0", True)
+    assert "not CLIP" in card.note
 
 
 @pytest.mark.parametrize("variable", ["VECTABLE_FAKE_EMBEDDINGS", "APP_USE_FAKE_EMBEDDINGS"])
@@ -149,13 +156,14 @@ def test_what_is_no_name_is_refused(name: Any) -> None:
         (MINILM, {"text"}),
         ("hashing/64", {"text", "image"}),
         ("openai/clip-vit-base-patch32", {"text", "image"}),
+        ("ml-illustrated/efficientnet-lite0", {"image"}),
     ],
 )
 def test_a_stand_in_takes_what_its_model_takes(name: str, takes: set[str]) -> None:
     """Else a table would work under fake embeddings that cannot exist with real ones."""
     provider = providers.load(name, fake=True)
     assert set(provider.modalities) == takes
-    assert (providers.resolve(provider.model.id).type == "multimodal") == ("image" in takes)
+    assert set(providers.resolve(provider.model.id).modalities) == takes
 
 
 def test_the_known_models_are_stand_ins_where_all_are() -> None:

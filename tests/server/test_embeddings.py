@@ -90,8 +90,11 @@ def test_models(api: httpx.Client) -> None:
     models = api.get("/api/v1/embeddings/models").json()["models"]
     assert models
     for model in models:
-        assert set(model) == {"id", "dimensions", "type", "cached", "loaded", "max_tokens"}
+        contract = {"id", "dimensions", "type", "cached", "loaded", "max_tokens"}
+        assert set(model) == contract | {"modalities", "runtime", "precision", "licence", "note"}
         assert model["type"] in ("sentence", "document", "image", "multimodal")
+    kinds = {tuple(model["modalities"]) for model in models}
+    assert kinds == {("text",), ("image",), ("text", "image")}
 
 
 def test_preloaded(api: httpx.Client) -> None:

@@ -48,13 +48,19 @@ def models_command(model: str | None, as_json: bool) -> None:
             "dimensions": [c.dimensions for c in cards],
             "tokens": [c.max_tokens for c in cards],
             "type": [c.type for c in cards],
+            "runtime": [c.runtime for c in cards],
+            "precision": [c.precision for c in cards],
+            "licence": [c.licence for c in cards],
             "on this machine": [c.cached for c in cards],
         }
     )
+    for card in cards:
+        if card.note:
+            write(f"{card.id}: {card.note}")
 
 
 def _fields(card: ModelCard) -> dict[str, Any]:
-    return dataclasses.asdict(card)
+    return {**dataclasses.asdict(card), "modalities": list(card.modalities)}
 
 
 async def _load(model: str) -> tuple[ModelCard, float]:

@@ -7,14 +7,16 @@ at that model's dimensions and under an identity of its own, "hashing/384?for=â€
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vectable.config import Settings, default_cache_directory
-from vectable.errors import ModelUnavailable, Unsupported
+from vectable.errors import ModelUnavailable
 from vectable.interfaces import EmbeddingProvider, ModelCard
 from vectable.providers.catalog import (
+    EFFICIENTNET,
     HASHING,
     KNOWN_MODELS,
     RUNTIMES,
@@ -24,6 +26,7 @@ from vectable.providers.catalog import (
     hashing_name,
     model_not_found,
 )
+from vectable.providers.clip_files import find_clip, is_clip
 from vectable.providers.model_config import read_model_config
 from vectable.providers.weights import Located, locate, looks_like_path
 
@@ -66,6 +69,7 @@ def resolve(name: str, *, allow_paths: bool = False, fake: bool | None = None) -
             cached=True,
             runtime=HASHING,
             truncatable=card.truncatable,
+            precision="fp32",
         )
     return card
 
@@ -94,18 +98,25 @@ def load(
     card = hashing_name(name) or _stand_in(name, allow_paths, fake)
     if card is not None:
         return _hashing(card)
-    known = KNOWN_MODELS.get(canonical_name(name)) if not looks_like_path(name) else None
-    if known is not None and known.runtime not in RUNTIMES:
-        raise Unsupported(
-            f"{known.id} embeds images, which no model here does yet",
-            hint="VECTABLE_FAKE_EMBEDDINGS=1 puts the hashing model in its place",
-        )
     located = locate(name, allow_paths=allow_paths) or _download(name, allow_download, progress)
-    from vectable.providers.onnx import load_onnx
     from vectable.providers.runtime import DEFAULT_THREADS
 
     directory = Path(cache_dir) if cache_dir is not None else default_cache_directory() / "models"
-    return load_onnx(located, directory, threads=threads or DEFAULT_THREADS, executor=executor)
+    return _loader(located)(located, directory, threads=threads or DEFAULT_THREADS, executor=executor)
+
+
+def _loader(located: Located) -> Callable[..., EmbeddingProvider]:
+    if is_clip(located.directory):
+        from vectable.providers.clip import load_clip
+
+        return load_clip
+    if located.id == EFFICIENTNET:
+        from vectable.providers.efficientnet import load_efficientnet
+
+        return load_efficientnet
+    from vectable.providers.onnx import load_onnx
+
+    return load_onnx
 
 
 def _stand_in(name: str, allow_paths: bool, fake: bool | None) -> HashingName | None:
@@ -122,7 +133,7 @@ def _hashing(name: HashingName) -> EmbeddingProvider:
         name.dimensions,
         max_tokens=card.max_tokens,
         stands_for=name.model,
-        images=card.type in ("image", "multimodal"),
+        takes=frozenset(card.modalities),
     )
 
 
@@ -140,6 +151,7 @@ def _hashing_card(name: HashingName) -> ModelCard:
         licence="apache-2.0",
         runtime=HASHING,
         truncatable=known.truncatable if known else False,
+        precision="fp32",
     )
 
 
@@ -156,6 +168,8 @@ def _real_card(name: str, allow_paths: bool) -> ModelCard:
             licence=known.licence,
             runtime=known.runtime,
             truncatable=known.truncatable,
+            precision=known.precision,
+            note=known.note,
         )
     if located is None:
         raise model_not_found(name, "it is neither known nor on this machine")
@@ -163,6 +177,17 @@ def _real_card(name: str, allow_paths: bool) -> ModelCard:
 
 
 def _local_card(located: Located) -> ModelCard:
+    clip = find_clip(located.directory)
+    if clip is not None:
+        return ModelCard(
+            id=located.id,
+            dimensions=clip.dimensions,
+            max_tokens=clip.max_tokens,
+            type="multimodal",
+            cached=True,
+            runtime="clip",
+            precision="fp32",
+        )
     config = read_model_config(located.directory)
     kind: ModelType = "document" if config.max_tokens >= _DOCUMENT_TOKENS else "sentence"
     return ModelCard(
@@ -172,6 +197,7 @@ def _local_card(located: Located) -> ModelCard:
         type=kind,
         cached=True,
         runtime="onnx",
+        precision="fp32",
     )
 
 

@@ -14,7 +14,8 @@ DEFAULT_OWNER = "sentence-transformers"
 HASHING = "hashing"
 MAX_HASHING_DIMENSIONS = 16_384
 _HASHING_DEFAULT = 384
-RUNTIMES = frozenset({"onnx"})
+EFFICIENTNET = "ml-illustrated/efficientnet-lite0"
+RUNTIMES = frozenset({"onnx", "clip"})
 """What runs real models here; only a stand-in takes the place of those that need another."""
 
 _NAMES_LOOK_LIKE = f"names look like {DEFAULT_MODEL!r} or 'all-mpnet-base-v2'"
@@ -37,6 +38,8 @@ class KnownModel:
     licence: str
     runtime: str = "onnx"
     truncatable: bool = False
+    precision: str = "fp32"
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,18 @@ _KNOWN = (
     KnownModel("Snowflake/snowflake-arctic-embed-m", 768, 512, "document", "apache-2.0"),
     KnownModel("sentence-transformers/clip-ViT-B-32", 512, 77, "multimodal", "", runtime="clip"),
     KnownModel("openai/clip-vit-base-patch32", 512, 77, "multimodal", "mit", runtime="clip"),
+    KnownModel("openai/clip-vit-base-patch16", 512, 77, "multimodal", "mit", runtime="clip"),
+    KnownModel("openai/clip-vit-large-patch14", 768, 77, "multimodal", "mit", runtime="clip"),
+    KnownModel("laion/CLIP-ViT-B-32-laion2B-s34B-b79K", 512, 77, "multimodal", "mit", runtime="clip"),
+    KnownModel(
+        EFFICIENTNET,
+        1280,
+        1,
+        "image",
+        "apache-2.0",
+        note="Images only, not CLIP: an ImageNet classifier without its last layer, whose vectors are near "
+        "where images look alike. Text cannot be searched with it.",
+    ),
 )
 KNOWN_MODELS: dict[str, KnownModel] = {model.id: model for model in _KNOWN}
 

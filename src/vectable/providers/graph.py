@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vectable.errors import ModelUnavailable
+from vectable.providers.torch_file import TorchFile
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
@@ -41,12 +42,15 @@ Shape = Sequence[str | int]
 
 
 def open_weights(source: Path, anchor: str) -> Weights:
-    """The tensors of a safetensors file, by the names they have after the prefix that stands before `anchor`.
-    Raises ModelUnavailable for a damaged file."""
+    """The tensors of a safetensors file or a PyTorch checkpoint, by the names they have after the prefix that
+    stands before `anchor`. Raises ModelUnavailable for a damaged file."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        tensors: Any = safe_open(str(source), framework="numpy")
+        if source.suffix == ".safetensors":
+            tensors: Any = safe_open(str(source), framework="numpy")
+        else:
+            tensors = TorchFile(source)
         stored = {_modern(name): name for name in tensors.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError) as error:
         raise ModelUnavailable(f"{source} cannot be read: {error}") from None

@@ -49,10 +49,11 @@ class HashingProvider:
         *,
         max_tokens: int = 8192,
         stands_for: str | None = None,
-        images: bool = True,
+        takes: frozenset[str] = frozenset({"text", "image"}),
     ) -> None:
-        """`stands_for` names the model whose place it takes; it becomes part of the identity."""
-        self.modalities = frozenset({"text", "image"} if images else {"text"})
+        """`stands_for` names the model whose place it takes; it becomes part of the identity. `takes`: text,
+        image or both."""
+        self.modalities = takes
         self.dimensions = dimensions
         self.max_tokens = max_tokens
         self.model = ModelIdentity(
@@ -69,17 +70,16 @@ class HashingProvider:
 
     async def embed(self, items: Sequence[Item], purpose: Purpose) -> Matrix:
         """float32[len(items), dimensions]. Raises InvalidInput for text that is not Unicode, Unsupported
-        for an image where it takes none."""
+        for an item of a kind it does not take."""
         out = np.empty((len(items), self.dimensions), dtype=np.float32)
         for row, item in zip(out, items, strict=True):
-            if isinstance(item, str):
-                row[:] = self._text(item)
-            elif isinstance(item, Tokens):
+            kind = "image" if isinstance(item, bytes) else "text"
+            if kind not in self.modalities:
+                only = " and ".join(sorted(self.modalities))
+                raise Unsupported(f"model {self.model.id} does not embed {kind}s", hint=f"it takes {only}")
+            if isinstance(item, Tokens):
                 raise Unsupported(f"model {self.model.id} has no token ids", hint="give it text")
-            elif "image" in self.modalities:
-                row[:] = self._signature(b"image", bytes(item))
-            else:
-                raise Unsupported(f"model {self.model.id} does not embed images", hint="it takes text")
+            row[:] = self._text(item) if isinstance(item, str) else self._signature(b"image", item)
         return out
 
     async def close(self) -> None:

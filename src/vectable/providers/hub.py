@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from vectable.errors import ModelUnavailable, Unsupported, VectableError
 from vectable.providers.catalog import KNOWN_MODELS, model_not_found
+from vectable.providers.clip_files import PREPROCESSORS, TOKENIZERS
+from vectable.providers.clip_files import needed as clip_weights
 from vectable.providers.weights import ONNX_FILES, PACKAGES, SAFETENSORS, Located, hub_cache
 
 if TYPE_CHECKING:
@@ -95,20 +97,27 @@ def _remember_main(directory: Path) -> None:
 
 def _needed(model: str, files: list[RepoSibling]) -> list[RepoSibling]:
     names = {file.rfilename for file in files}
-    weights = next((name for name in (*ONNX_FILES, SAFETENSORS) if name in names), None)
-    if weights is None or "tokenizer.json" not in names:
+    folder, weights = clip_weights(names) or ("", _text_weights(names))
+    if not weights:
         raise Unsupported(
             f"{model} ships no weights that are run here",
             hint="models with tokenizer.json and onnx/model.onnx or model.safetensors are",
         )
-    wanted = (*_CONFIGURATION, weights, weights + "_data")
+    extra = [folder + name for name in (*PREPROCESSORS, *(part for parts in TOKENIZERS for part in parts))]
+    configuration = [*_CONFIGURATION, *(folder + name for name in _CONFIGURATION)]
+    wanted = (*configuration, *extra, *weights, *(name + "_data" for name in weights))
     # The weights come last: a snapshot that holds them is a whole one.
     chosen = [file for file in files if any(fnmatch(file.rfilename, pattern) for pattern in wanted)]
-    return sorted(chosen, key=lambda file: (file.rfilename.startswith(weights), file.rfilename))
+    return sorted(chosen, key=lambda file: (file.rfilename.startswith(tuple(weights)), file.rfilename))
+
+
+def _text_weights(names: set[str]) -> list[str]:
+    found = next((name for name in (*ONNX_FILES, SAFETENSORS) if name in names), None)
+    return [found] if found and "tokenizer.json" in names else []
 
 
 def _is_weights(file: RepoSibling) -> bool:
-    return file.rfilename.endswith((".onnx", ".safetensors"))
+    return file.rfilename.endswith((".onnx", ".safetensors", ".bin"))
 
 
 class _Meter:

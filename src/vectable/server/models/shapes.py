@@ -95,3 +95,8 @@ class ModelState(BaseModel):
     cached: bool
     loaded: bool
     max_tokens: int
+    modalities: list[Literal["text", "image"]]
+    runtime: str = Field(description="What runs it: onnx, clip, hashing, …")
+    precision: str = Field(description="Of its arithmetic; empty where it is not known.")
+    licence: str = Field(description="Of the weights; empty where it is not known.")
+    note: str = Field(description="What one should know before choosing it; mostly empty.")

@@ -18,6 +18,7 @@ from vectable.server.models.embeddings import (
     ModelsResponse,
     PreloadResponse,
 )
+from vectable.server.models.shapes import ModelState
 from vectable.server.routing import Route, database_of, writes
 from vectable.server.spec import examples, responses
 
@@ -74,6 +75,11 @@ async def generate(
                     "cached": True,
                     "loaded": True,
                     "max_tokens": 256,
+                    "modalities": ["text"],
+                    "runtime": "onnx",
+                    "precision": "fp32",
+                    "licence": "apache-2.0",
+                    "note": "",
                 }
             ]
         },
@@ -82,8 +88,9 @@ async def generate(
 async def list_models(request: Request) -> Response:
     """The models known here. `cached`: the weights are on this machine."""
     cards = database_of(request).embedder.cards()
-    names = ("id", "dimensions", "type", "cached", "loaded", "max_tokens")
-    return answer({"models": [{name: getattr(card, name) for name in names} for card in cards]})
+    return answer(
+        {"models": [{name: getattr(card, name) for name in ModelState.model_fields} for card in cards]}
+    )
 
 
 @router.post(
