@@ -165,5 +165,5 @@ def test_a_graph_that_is_no_graph_is_a_clear_error(
 
 def test_a_damaged_tokenizer_is_a_clear_error(tiny_bert: Path, load_path: Load) -> None:
     (tiny_bert / "tokenizer.json").write_text("{}")
-    with pytest.raises(ModelUnavailable, match="the tokenizer in .* cannot be read"):
+    with pytest.raises(ModelUnavailable, match=r"the tokenizer in .* cannot be read"):
         load_path(tiny_bert)
