@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
+from vectable.core.model import ModelCard as ModelCard
+from vectable.core.model import ModelIdentity as ModelIdentity
 from vectable.core.predicate import Predicate
 from vectable.core.query import OrderTerm
 from vectable.core.recipe import Content
@@ -212,43 +214,6 @@ class VectorCache(Protocol):
 
     async def prune(self, max_bytes: int) -> int:
         """Drops the oldest entries until at most `max_bytes` remain; how many were dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelIdentity:
-    """`fingerprint` names what makes vectors comparable: weights, runtime, precision, pooling, token
-    limit."""
-
-    id: str
-    fingerprint: str
-
-    def __str__(self) -> str:
-        return f"{self.id}@{self.fingerprint}"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What is known of a model without loading it. `cached`: its weights are on this machine."""
-
-    id: str
-    dimensions: int
-    max_tokens: int
-    type: Literal["sentence", "document", "image", "multimodal"]
-    cached: bool
-    loaded: bool = False
-    licence: str = ""
-    runtime: str = ""
-    truncatable: bool = False
-    """Its vectors may be cut to their first components, and made of length 1 again: it was trained for it."""
-    precision: str = ""
-    """Of its arithmetic, e.g. fp32; "" where it is not known (a remote model)."""
-    note: str = ""
-    """What one should know before choosing it."""
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """What it embeds: text, image or both."""
-        return {"image": ("image",), "multimodal": ("text", "image")}.get(self.type, ("text",))
 
 
 class EmbeddingProvider(Protocol):
