@@ -90,7 +90,7 @@ class OpenAIProvider:
 
     async def _send(self, client: EndpointClient, texts: list[str]) -> Answered[Matrix]:
         endpoint = client.endpoint
-        asked = Asked(endpoint.host, endpoint.model, len(texts), self.dimensions)
+        asked = Asked(endpoint.host, endpoint.model, texts, self.dimensions)
         dimensions = self.dimensions if endpoint.send_dimensions else None
         body = request_body(texts, endpoint.model, endpoint.encoding_format, dimensions, endpoint.body)
         return await client.ask(body, asked)

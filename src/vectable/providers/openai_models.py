@@ -28,6 +28,7 @@ _SHAPE = ConfigDict(extra="forbid", frozen=True)
 _OWN_FIELDS = frozenset({"model", "input", "encoding_format", "dimensions"})
 _OWN_HEADERS = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
+_HOLDS_A_KEY = re.compile(r"key|secret|passw|bearer|^token$", re.IGNORECASE)
 _SECRET = re.compile(r"key|token|secret|passw|signature|^sig$", re.IGNORECASE)
 
 
@@ -199,7 +200,7 @@ def _described(error: ValidationError) -> str:
 def _reason(error: ErrorDetails) -> str:
     if error["type"] != "extra_forbidden":
         return error["msg"].removeprefix("Value error, ")
-    if _SECRET.search(str(error["loc"][-1])):
+    if _HOLDS_A_KEY.search(str(error["loc"][-1])):
         return "keys are not written here: api_key_env names a variable, api_key_file a file that holds one"
     known = {**Model.model_fields, **ModelsFile.model_fields}
     return f"there is no such field ({did_you_mean(str(error['loc'][-1]), known, 'fields')})"

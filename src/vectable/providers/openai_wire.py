@@ -7,7 +7,7 @@ import binascii
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ from vectable.providers.guard.attempt import Answered, AttemptFailed, retry_afte
 from vectable.providers.openai_models import Model
 
 _SHOWN = 300
+_TELLING = 20
 TOO_MANY = 429
 _RETRIED = frozenset({408, 409, 425, TOO_MANY})
 _SETUP = frozenset({"model", "dimensions", "encoding_format", "user"})
@@ -34,12 +35,17 @@ _SETUP = frozenset({"model", "dimensions", "encoding_format", "user"})
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an answer is checked against: who was asked for how many vectors of which size."""
+    """What an answer is checked against: who was asked for vectors of what, of which size."""
 
     host: str
     model: str
-    n: int
+    texts: Sequence[str] = field(repr=False)
     dimensions: int
+
+    @property
+    def n(self) -> int:
+        """How many vectors are due."""
+        return len(self.texts)
 
     @property
     def most_bytes(self) -> int:
@@ -169,6 +175,8 @@ def redirection(status: int, location: str, asked: Asked) -> AttemptFailed:
 def refusal(status: int, headers: Mapping[str, str], content: bytes, asked: Asked, key: str) -> AttemptFailed:
     """What an answer of another status than 200 means for the request."""
     message, param, code = _complaint(content, key)
+    if _repeats(message, asked.texts):
+        message = ""  # what is embedded is in no error and no log
     said = f" ({message})" if message else ""
     context = {"host": asked.host, "model": asked.model, "status": status}
     wait = retry_after(headers.get("retry-after"))
@@ -210,6 +218,16 @@ def _complaint(content: bytes, key: str) -> tuple[str, str, str]:
         error = {"message": error}
     message, param, code = (str(error.get(name) or "") for name in ("message", "param", "code"))
     return without_key(message, key)[:_SHOWN], param, code
+
+
+def _repeats(message: str, texts: Sequence[str]) -> bool:
+    """Whether the message holds the beginning or the end of a text."""
+    ends = {end for text in map(_one_line, texts) for end in (text[:_TELLING], text[-_TELLING:])}
+    return any(len(end) >= _TELLING // 4 and end in message for end in ends)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def without_key(text: str, key: str) -> str:

@@ -110,26 +110,32 @@ class RemoteRun:
             return [Failure(error)] * len(items)
 
     async def _apart(self, items: Sequence[Item]) -> list[bytes | Failure]:
-        """Halves, and their halves, until those that are refused are alone."""
+        """Halves of what was refused as a whole, and their halves, until those that are refused are alone."""
         refused: list[VectableError] = []
+        taken = False
         results: list[bytes | Failure] = []
-        waiting = [items]
+        waiting = _halves(items)
         while waiting:
             part = waiting.pop()
-            hopeless = len(refused) >= _HOPELESS and len(refused) == len(results)
-            if self._lost is not None or hopeless:
+            if self._lost is not None or (len(refused) >= _HOPELESS and not taken):
                 results += [Failure(self._lost or refused[-1])] * len(part)
                 continue
             try:
                 results += await self._once(part)
+                taken = taken or self._lost is None
             except (InvalidInput, Unsupported) as error:
                 if len(part) == 1:
                     refused.append(error)
                     results.append(Failure(error))
                 else:
-                    half = len(part) // 2
-                    waiting += [part[half:], part[:half]]
+                    waiting += _halves(part)
         return results
+
+
+def _halves(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """Both halves, the first one last."""
+    middle = len(items) // 2
+    return [items[middle:], items[:middle]]
 
 
 def _batches(lengths: Sequence[int], most_tokens: int, most_items: int) -> Iterator[list[int]]:
