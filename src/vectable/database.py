@@ -14,12 +14,14 @@ from vectable.config import Settings
 from vectable.core.context import LOCAL
 from vectable.core.meter import UNMETERED, Meter
 from vectable.core.predicate import TRUE
+from vectable.engine.attach import Attacher
 from vectable.engine.catalog import Catalog
 from vectable.engine.columns import EmbeddingColumns
 from vectable.engine.embed import Embedder
 from vectable.engine.index import Indexer
 from vectable.engine.jobs import Job, Jobs
 from vectable.engine.leases import Leases
+from vectable.engine.notice import Noticer
 from vectable.engine.read import Reader
 from vectable.engine.refresh import Refresher
 from vectable.engine.resident import ResidentRegistry
@@ -64,6 +66,10 @@ class Database:
         self.columns = EmbeddingColumns(
             self.backend, self.catalog, self.embedder, self.refresher, self.leases
         )
+        self.attacher = Attacher(storage.foreign, self.catalog, self.columns, self.refresher, self.jobs)
+        self.noticer = (
+            None if storage.foreign is None else Noticer(storage.foreign, self.catalog, self.refresher)
+        )
         self.registry = _registry(settings.resident_bytes)
         self.searcher = Searcher(
             self.identity,
@@ -94,11 +100,14 @@ class Database:
         storage = await open_storage(settings.db if url is None else url, settings)
         pool = ThreadPoolExecutor(max_workers=settings.search_threads, thread_name_prefix="search")
         try:
-            return cls(storage, settings, pool, meter)
+            opened = cls(storage, settings, pool, meter)
         except BaseException:
             pool.shutdown(wait=False)
             await storage.close()
             raise
+        if opened.noticer is not None:
+            opened.noticer.start()
+        return opened
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,6 +117,8 @@ class Database:
 
     async def close(self) -> None:
         """Stops this process's jobs (they are taken up again by the next one) and closes every file."""
+        if self.noticer is not None:
+            await self.noticer.close()
         await self.sweeper.close()
         await self.jobs.close()
         await self.searcher.close()

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from vectable.config import Settings
 from vectable.core.schema import new_id
 from vectable.errors import InvalidInput, Unsupported
-from vectable.interfaces import Backend, StateStore, VectorCache
+from vectable.interfaces import Backend, ForeignTables, StateStore, VectorCache
 
 _MAY_NAME_A_SERVER = re.compile(r"^postgres|^\s*[a-z_]+\s*=|\bpassword\s*=", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
@@ -36,6 +36,8 @@ class Storage:
     backup: Callable[..., Awaitable[None]] | None = None
     stored_bytes: Callable[[], Awaitable[int]] | None = None
     """What tables, vectors, bookkeeping and cache take up in a server; None where files say so."""
+    foreign: ForeignTables | None = None
+    """Tables of others beside ours; None where there can be none."""
     pool: Callable[[], dict[str, int]] | None = None
     """Connections to a server: how many there are and how busy; None where there is no server."""
 
@@ -162,7 +164,7 @@ async def _open_sqlite(directory: Path, settings: Settings) -> Storage:
 async def _open_postgres(url: str, settings: Settings) -> Storage:
     from dataclasses import asdict
 
-    from vectable.backends.postgres import PostgresBackend
+    from vectable.backends.postgres import PostgresBackend, PostgresForeignTables
     from vectable.drivers.postgres import PostgresDriver
     from vectable.state.postgres import PostgresStateStore, PostgresVectorCache
 
@@ -205,5 +207,6 @@ async def _open_postgres(url: str, settings: Settings) -> Storage:
         close=close,
         backup=backup,
         stored_bytes=driver.stored_bytes,
+        foreign=PostgresForeignTables(driver),
         pool=lambda: asdict(driver.pool_status()),
     )

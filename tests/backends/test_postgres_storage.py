@@ -90,6 +90,7 @@ async def test_a_table_of_others_is_left_alone(backend: PostgresBackend, plain: 
     await plain.execute("CREATE TABLE talks (n int)")
     with pytest.raises(Conflict) as caught:
         await backend.alter(table("title"), SchemaChange("create_table"))
+    assert "vectable attach" in caught.value.hint
     assert "another name" in caught.value.hint
     assert "VECTABLE_POSTGRES_ROWS_SCHEMA" in caught.value.hint
     assert await plain.fetchval("SELECT count(*) FROM vectable.tables") == 0

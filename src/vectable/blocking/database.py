@@ -65,6 +65,37 @@ class Database:
     def drop_table(self, name: str, *, missing_ok: bool = False) -> None:
         return self._run(self._database.drop_table(name, missing_ok=missing_ok))
 
+    def attach(
+        self,
+        table: str,
+        *,
+        embed: str | None = None,
+        model: str | None = None,
+        name: str | None = None,
+        column: str | None = None,
+        metric: str = "cosine",
+        schema: str | None = None,
+        poll: bool = False,
+        updated_at: str | None = None,
+        wait: bool = True,
+    ) -> Table:
+        work = self._database.attach(
+            table,
+            embed=embed,
+            model=model,
+            name=name,
+            column=column,
+            metric=metric,
+            schema=schema,
+            poll=poll,
+            updated_at=updated_at,
+            wait=wait,
+        )
+        return Table(self, self._run(work))
+
+    def detach(self, name: str) -> None:
+        return self._run(self._database.detach(name))
+
     def embed(
         self,
         items: Any,

@@ -20,6 +20,8 @@ _COMMANDS = {
     "status": ("vectable.cli.status", "Show what a database holds and what is going on."),
     "backup": ("vectable.cli.backup", "Copy a database to one file, while it is used."),
     "restore": ("vectable.cli.backup", "Make a backup a database again."),
+    "attach": ("vectable.cli.attach", "Enrich a table of a PostgreSQL database that others own."),
+    "detach": ("vectable.cli.attach", "Let go of an attached table."),
     "copy": ("vectable.cli.copy", "Copy tables from one database to another."),
     "models": ("vectable.cli.models", "List the embedding models, or load one."),
     "bench": ("vectable.cli.bench", "Measure this machine against the targets."),

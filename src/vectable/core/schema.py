@@ -177,6 +177,8 @@ class ForeignColumn(Frozen):
     number: int
     type: str
     """The engine's name of its type, as it was when the table was attached."""
+    stored: str = ""
+    """Of a part of the key: the type it is kept as beside our key."""
 
 
 class Foreign(Frozen):
@@ -189,13 +191,11 @@ class Foreign(Frozen):
     """The engine's own, which stays when they rename it."""
     columns: dict[str, ForeignColumn]
     """By the id of our column."""
-    partitioned: bool = False
-    watch: Literal["trigger", "poll"]
-    """How changes are noticed: told within the transaction that makes them, or looked for."""
+    watch: Literal["trigger", "poll"] = "trigger"
+    """How changes are noticed: told within the transaction that makes them, where that is allowed; or only
+    looked for."""
     updated_at: str | None = None
     """The id of a column that grows with every change of its row, where there is one."""
-    view: str
-    """The name of the view that shows their keys with our vectors."""
 
 
 class Table(Frozen):

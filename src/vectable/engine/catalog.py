@@ -13,13 +13,18 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Literal
 
-from pydantic import BaseModel, field_validator
-
 from vectable.core.context import Context
 from vectable.core.mark import Mark
 from vectable.core.predicate import TRUE
 from vectable.core.schema import Column, ColumnType, Index, Table, Version, check_name, split_table_name
-from vectable.engine.definitions import check_if_exists, check_new_column, parse_columns, parse_key
+from vectable.engine.change import Change, Kind, Record
+from vectable.engine.definitions import (
+    check_if_exists,
+    check_new_column,
+    check_ours,
+    parse_columns,
+    parse_key,
+)
 from vectable.engine.search import drive
 from vectable.engine.stored import stored_model
 from vectable.errors import (
@@ -32,43 +37,11 @@ from vectable.errors import (
     TableNotFound,
     did_you_mean,
 )
-from vectable.interfaces import Backend, SchemaChange, StateStore, View
+from vectable.interfaces import Backend, StateStore, View
 
 log = logging.getLogger(__name__)
 REVISION = "catalog"
 """State key touched by every change, so that one cheap read tells whether anything changed."""
-Kind = Literal[
-    "create_table", "drop_table", "add_column", "drop_column", "stage_version", "discard_version",
-    "create_index", "drop_index", "redefine",
-]  # fmt: skip
-
-
-class Change(BaseModel):
-    """A step of a definition on its way: `table` is the definition after it."""
-
-    kind: Kind
-    table: Table
-    column: Column | None = None
-    version: Version | None = None
-    index: Index | None = None
-
-    def for_storage(self) -> SchemaChange:
-        """The part of it storage needs."""
-        return SchemaChange(self.kind, self.column, self.version, self.index)
-
-
-class Record(BaseModel):
-    """What the state store keeps per table: the settled definition, and the change under way."""
-
-    table: Table | None = None
-    next: Change | None = None
-
-    @field_validator("table")
-    @classmethod
-    def _has_its_key(cls, table: Table | None) -> Table | None:
-        if table is not None and not {c.id for c in table.columns}.issuperset(table.key):
-            raise ValueError("a column of the key is missing")
-        return table
 
 
 class Catalog:
@@ -145,25 +118,43 @@ class Catalog:
             name=table_name,
             key=parse_key(definitions, key),
             columns=definitions,
-            created_at=dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            created_at=_now(),
         )
+        try:
+            return await self.enter(table)
+        except AlreadyExists:
+            if if_exists == "ok":
+                return await self.get(context, name)
+            raise
+
+    async def enter(self, table: Table) -> Table:
+        """A new table of that definition, under the name it has. Raises AlreadyExists."""
         await self._refresh()
-        if (namespace, table_name) in self._names:
-            return await self._existing(context, name, if_exists)
+        taken = AlreadyExists(
+            f"a table {table.full_name!r} exists already", hint="choose another name, or if_exists='ok'"
+        )
+        if (table.namespace, table.name) in self._names:
+            raise taken
         record = Record(next=Change(kind="create_table", table=table))
         try:
             await self._commit(
                 {_name_key(table): 0}, {_name_key(table): table.id.encode()}, table.id, record, 0
             )
         except Conflict:
-            return await self._existing(context, name, if_exists)
+            raise taken from None
         await self._settle(table.id)
-        return await self.get(context, name)
+        return await self._made(table)
 
-    async def _existing(self, context: Context, name: str, if_exists: str) -> Table:
-        if if_exists == "ok":
-            return await self.get(context, name)
-        raise AlreadyExists(f"a table {name!r} exists already", hint="choose another name, or if_exists='ok'")
+    async def _made(self, table: Table) -> Table:
+        found = await self.by_id(table.id)
+        if found is None:
+            raise TableNotFound(f"table {table.full_name!r} was dropped meanwhile")
+        return found
+
+    def called(self, context: Context, table: Table, name: str) -> Table:
+        """The definition under the name `name`, made now."""
+        namespace, plain = self._split(context, name)
+        return table.model_copy(update={"namespace": namespace, "name": plain, "created_at": _now()})
 
     async def adopt(self, table: Table, notes: Mapping[str, bytes]) -> None:
         """Enters a table whose storage is there already, under the name it has; `notes` enter the state store
@@ -198,14 +189,19 @@ class Catalog:
             raise
         return await self.get(context, new)
 
-    async def drop(self, context: Context, name: str, missing_ok: bool = False) -> None:
-        """Removes the table, its rows, vectors and indexes."""
+    async def drop(
+        self, context: Context, name: str, missing_ok: bool = False, attached: bool = False
+    ) -> None:
+        """Removes the table, its rows, vectors and indexes. Raises Unsupported for an attached one, whose
+        rows are others', unless `attached` says that they are to stay."""
         try:
             table = await self.get(context, name)
         except TableNotFound:
             if missing_ok:
                 return
             raise
+        if not attached:
+            check_ours(table, "dropped", hint=f"detach it: vectable detach URL {table.full_name}")
         table, revision = await self._settled(table.id)
         record = Record(next=Change(kind="drop_table", table=table))
         await self._commit({}, {}, table.id, record, revision, deletes=[_name_key(table)])
@@ -213,7 +209,7 @@ class Catalog:
 
     async def add_columns(self, context: Context, name: str, columns: Mapping[str, Any]) -> Table:
         """Adds columns, one after the other; rows there already get the default, else null."""
-        table = await self.get(context, name)
+        table = check_ours(await self.get(context, name), "given columns")
         new = parse_columns(columns, None, complete=False)
         for column in new:
             check_new_column(table, column)
@@ -246,6 +242,8 @@ class Catalog:
 
         table = await self.get(context, name)
         columns = check_droppable(table, names)
+        if any(c.embedding is None for c in columns):
+            check_ours(table, "deprived of columns")
         for column in columns:
             table = await self.change(
                 table.id,
@@ -388,6 +386,10 @@ class Catalog:
             log.warning("a change of a table's definition waits to be finished: %s", error)
             return False
         return True
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _record_key(table_id: str) -> str:

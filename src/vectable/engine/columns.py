@@ -50,6 +50,48 @@ class EmbeddingColumns:
         ModelUnavailable."""
         check_if_exists(if_exists)
         table = await self._catalog.get(context, table_name)
+        column = await self.prepared(
+            table,
+            column_name,
+            source_column=source_column,
+            template=template,
+            model=model,
+            metric=metric,
+            auto_update=auto_update,
+            cache=cache,
+            index=index,
+        )
+        version = column.version
+        existing = next((c for c in table.columns if c.name == column_name), None)
+        if existing is not None and if_exists == "ok":
+            return table, _same(table, existing, column), None
+        check_new_column(table, column)
+        # Owed from the moment the column is there, so that a crash before the backfill loses nothing.
+        owed, note = self._refresher.owe_backfill(table, column)
+        table = await self._catalog.change(
+            table.id,
+            "stage_version",
+            lambda t: (*t.columns, check_new_column(t, column)),
+            column=column,
+            version=version,
+            notes={owed: note},
+        )
+        return table, column, await self._refresher.backfill(table, column, owed)
+
+    async def prepared(
+        self,
+        table: Table,
+        column_name: str,
+        *,
+        source_column: str | None = None,
+        template: str | None = None,
+        model: str | None = None,
+        metric: str = "cosine",
+        auto_update: bool = True,
+        cache: bool = True,
+        index: str = "auto",
+    ) -> Column:
+        """An embedding column that `table` could have, which is not there yet. Raises what `add` raises."""
         check_name(column_name, "column")
         if column_name in RESERVED:
             raise InvalidInput(
@@ -71,7 +113,7 @@ class EmbeddingColumns:
             prompt=provider.prompt("document"),
             normalized=provider.normalizes,
         )
-        column = Column(
+        return Column(
             name=column_name,
             type=ColumnType.VECTOR,
             embedding=Embedding(
@@ -85,21 +127,6 @@ class EmbeddingColumns:
             active=version.id,
             index=parse_index_option(index),
         )
-        existing = next((c for c in table.columns if c.name == column_name), None)
-        if existing is not None and if_exists == "ok":
-            return table, _same(table, existing, column), None
-        check_new_column(table, column)
-        # Owed from the moment the column is there, so that a crash before the backfill loses nothing.
-        owed, note = self._refresher.owe_backfill(table, column)
-        table = await self._catalog.change(
-            table.id,
-            "stage_version",
-            lambda t: (*t.columns, check_new_column(t, column)),
-            column=column,
-            version=version,
-            notes={owed: note},
-        )
-        return table, column, await self._refresher.backfill(table, column, owed)
 
     async def list(self, context: Context, table_name: str) -> list[tuple[Column, Mapping[str, int]]]:
         """Every embedding column with the number of its cells in each state; `in_progress` counts those

@@ -12,13 +12,14 @@ from vectable.core.schema import (
     MAX_DIMENSIONS,
     Column,
     ColumnType,
+    Foreign,
     Metric,
     Table,
     Version,
     check_name,
 )
 from vectable.core.values import written_default
-from vectable.errors import AlreadyExists, Conflict, InvalidInput, did_you_mean
+from vectable.errors import AlreadyExists, Conflict, InvalidInput, Unsupported, did_you_mean
 
 _OPTIONS = frozenset({"type", "nullable", "default", "dimensions", "metric", "dtype", "index"})
 RESERVED = frozenset({"score", "similarity_score", "distance"})
@@ -154,6 +155,17 @@ def check_new_column(table: Table, column: Column) -> Column:
     return column
 
 
+def check_ours(table: Table, done: str, hint: str | None = None) -> Table:
+    """`table`, unless its rows are others': what cannot be `done` to those raises Unsupported."""
+    if table.foreign is None:
+        return table
+    theirs = f"{table.foreign.place}.{table.foreign.name}"
+    raise Unsupported(
+        f"table {table.full_name!r} shows the rows of {theirs}, which others own: it cannot be {done} here",
+        hint=hint or f"change {theirs} with SQL: that is noticed within seconds",
+    )
+
+
 def check_droppable(table: Table, names: Sequence[str]) -> list[Column]:
     """The columns to drop, computed ones first. Raises UnknownColumn, InvalidInput, Conflict."""
     columns = [table.column(name) for name in dict.fromkeys(names)]
@@ -212,7 +224,12 @@ def describe(table: Table) -> dict[str, Any]:
             for i in table.indexes
         ],
         "created_at": table.created_at,
+        **({} if table.foreign is None else {"attached": _attached(table.foreign)}),
     }
+
+
+def _attached(foreign: Foreign) -> dict[str, Any]:
+    return {"schema": foreign.place, "table": foreign.name}
 
 
 def describe_column(column: Column) -> dict[str, Any]:

@@ -133,17 +133,21 @@ class Refresher:
         if table_id in self._drains:
             self._drains[table_id] = (self._drains[table_id][0], progress)
         try:
-            while (table := await self._catalog.by_id(table_id)) is not None:
-                seen, found = self._dirty.get(table_id, 0), 0
-                try:
-                    for target in targets(table, automatic=True):
-                        found += await self._exclusively(target, PENDING, TRUE, progress)
-                except (StaleGeneration, TableNotFound):
-                    continue  # the definition changed meanwhile
-                if found == 0 and self._dirty.get(table_id, 0) == seen:
-                    return  # nothing may be awaited between this test and the pop below
+            await self.drain(table_id, progress)
         finally:
             self._drains.pop(table_id, None)
+
+    async def drain(self, table_id: str, progress: Progress) -> None:
+        """Embeds until nothing of the table is pending."""
+        while (table := await self._catalog.by_id(table_id)) is not None:
+            seen, found = self._dirty.get(table_id, 0), 0
+            try:
+                for target in targets(table, automatic=True):
+                    found += await self._exclusively(target, PENDING, TRUE, progress)
+            except (StaleGeneration, TableNotFound):
+                continue  # the definition changed meanwhile
+            if found == 0 and self._dirty.get(table_id, 0) == seen:
+                return  # a job must not await anything between this test and its end
 
     async def refresh(
         self,

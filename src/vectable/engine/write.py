@@ -27,6 +27,7 @@ from vectable.core.rows import (
 )
 from vectable.core.schema import Table
 from vectable.engine.catalog import Catalog
+from vectable.engine.definitions import check_ours
 from vectable.engine.embed import Embedder
 from vectable.engine.prepare import (
     check_assignable,
@@ -144,6 +145,7 @@ class Writer:
     async def _insert(
         self, context: Context, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: OnConflict
     ) -> tuple[Table, InsertResult, list[KeyBytes]]:
+        check_ours(table, "written")
         receipt_key = context.idempotency_key
         if receipt_key is not None:
             known = await self._backend.receipt(table, receipt_key)
@@ -242,7 +244,7 @@ class Writer:
         check: Callable[[Table], None],
     ) -> int:
         await self._sweeper.before_write()
-        table = await self._catalog.get(context, name)
+        table = check_ours(await self._catalog.get(context, name), "written")
         check(table)
         bound = bind(and_([where, parse_filter(context.scope)]), table)
         keys = await self._matching_keys(context, table, bound)

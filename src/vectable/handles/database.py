@@ -110,6 +110,60 @@ class AsyncDatabase:
         await self.engine.catalog.drop(self.context, name, missing_ok)
         self.definitions.pop(name, None)
 
+    # -- tables of others ------------------------------------------------------------------------------------
+
+    async def attach(
+        self,
+        table: str,
+        *,
+        embed: str | None = None,
+        model: str | None = None,
+        name: str | None = None,
+        column: str | None = None,
+        metric: str = "cosine",
+        schema: str | None = None,
+        poll: bool = False,
+        updated_at: str | None = None,
+        wait: bool = True,
+    ) -> AsyncTable:
+        """Enriches a table that others own, in a PostgreSQL database: `table`, or "schema.table" (a name with
+        dots: give `schema`). Nothing of it changes; its rows are searched here as those of any table, called
+        `name` (by default the same), but written with SQL alone: who has the database open notices that
+        within seconds. `embed` is a column, or a template over several ("{title}\n{teaches}"), to be embedded
+        by `model` as the column `column` (by default SOURCE_embedding). Called again with another one, it adds
+        that.
+
+        Changes are told by triggers that do nothing but queue keys, where the role may install them. Else, or
+        with `poll`, they are looked for, by the column of timestamps `updated_at` (by default one called so)
+        where there is one. `wait` stays until everything is embedded, showing progress. Raises TableNotFound,
+        Unsupported (no key, a view, no server), AccessDenied, AlreadyExists, UnknownColumn, InvalidInput,
+        ModelNotFound, ModelUnavailable."""
+        from vectable.handles.attaching import attach
+
+        definition, job = await attach(
+            self.engine,
+            self.context,
+            table,
+            embed=embed,
+            model=model,
+            name=name,
+            column=column,
+            metric=metric,
+            schema=schema,
+            poll=poll,
+            updated_at=updated_at,
+        )
+        if wait:
+            await self.wait(job, f"attach {definition.full_name}")
+        return AsyncTable(self, definition)
+
+    async def detach(self, name: str) -> None:
+        """Lets go of an attached table: our vectors, views and triggers are removed, and the table of others
+        is as if we had never been there. Raises TableNotFound, InvalidInput for a table of our own,
+        BackendBusy while its writers leave no room."""
+        await self.engine.attacher.detach(self.context, name)
+        self.definitions.pop(name, None)
+
     # -- models ----------------------------------------------------------------------------------------------
 
     async def embed(

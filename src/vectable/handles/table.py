@@ -61,10 +61,15 @@ class AsyncTable(Columns, Chain[AsyncTableQuery]):
         return self._learn(await engine.catalog.get(self._database.context, self._name))
 
     async def describe(self) -> dict[str, Any]:
-        """name, namespace, id, key, columns, indexes, created_at: JSON-ready."""
+        """name, namespace, id, key, columns, indexes, created_at: JSON-ready. Of an attached table also
+        `attached`: whose rows it shows (`schema`, `table`), whether changes are `told` by triggers, and by
+        embedding column the `views` that show vectors to plain SQL."""
         from vectable.engine.definitions import describe
 
-        return describe(await self.reload())
+        found = describe(await self.reload())
+        if self.definition.foreign is not None:
+            found["attached"] |= await self._database.engine.attacher.describe(self.definition)
+        return found
 
     # -- rows in ---------------------------------------------------------------------------------------------
 

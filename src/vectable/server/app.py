@@ -20,6 +20,7 @@ from vectable.server.problems import describe_invalid, http_response, response_o
 from vectable.server.refusals import shaped
 from vectable.server.repeats import Repeats
 from vectable.server.routes import (
+    attached,
     cache,
     columns,
     compare,
@@ -38,7 +39,21 @@ from vectable.server.routing import Route, passage_of
 if TYPE_CHECKING:
     from vectable.database import Database
 
-_ROUTERS = (search, embed, openai, compare, cache, rows, embeddings, columns, indexes, tables, jobs, health)
+_ROUTERS = (
+    search,
+    embed,
+    openai,
+    compare,
+    cache,
+    rows,
+    embeddings,
+    columns,
+    indexes,
+    tables,
+    attached,
+    jobs,
+    health,
+)
 """Searches first: a route is found by looking through all of them."""
 
 

@@ -8,11 +8,13 @@ import time
 from collections.abc import Mapping
 
 from vectable.backends.postgres.fit_indexes import fit_indexes
+from vectable.backends.postgres.foreign import storage as foreign
 from vectable.backends.postgres.layout import KEY, REVISION, XID, Place, cells_name, physical
 from vectable.backends.postgres.naming import column_names, free_name, plain_name
 from vectable.backends.postgres.nearest import UNUSUAL
 from vectable.backends.postgres.place import find_place, managed_place
 from vectable.backends.postgres.standing import not_found
+from vectable.backends.postgres.tombstones import create_tombstones
 from vectable.backends.postgres.values import CASTS, DECLARED, encoder
 from vectable.core.schema import Column, Metric, Table, Version
 from vectable.core.values import check_default
@@ -39,6 +41,11 @@ def check(table: Table, change: SchemaChange) -> None:
     if change.kind == "create_index" and index is not None and index.type == "vector":
         raise Unsupported(
             f"PostgreSQL builds no {index.method} index here", hint="searches are exact without an index"
+        )
+    if change.kind == "create_index" and table.foreign is not None:
+        raise Unsupported(
+            f"the columns of table {table.full_name!r} are others', and stay as they are",
+            hint=f"its owner may create an index on {table.foreign.place}.{table.foreign.name}",
         )
     for column, version in table.versions:
         if version.dimensions > MAX_DIMENSIONS:
@@ -86,14 +93,24 @@ async def _locked(connection: Connection, table: Table) -> Place | None:
 
 async def _fit(connection: Connection, schema: str, table: Table, *, create: bool) -> None:
     place = await _locked(connection, table)
+    if place is None and not create:
+        raise not_found(table)
+    if table.foreign is not None:
+        if place is None:
+            await foreign.create(connection, table)
+        stored = frozenset() if place is None else place.versions
+        # Views stand on cells: they come after the new ones, and leave the old ones before those go.
+        await _add_versions(connection, table, stored)
+        await foreign.fit(connection, table)
+        await _drop_versions(connection, table, stored)
+        return
     if place is None:
-        if not create:
-            raise not_found(table)
         place = await _create(connection, schema, table)
     name = await _fit_name(connection, table, place)
     place = managed_place(table.id, place.generation, place.schema, name, place.names or {}, place.versions)
     names = await _fit_columns(connection, table, place)
-    await _fit_versions(connection, table, place.versions)
+    await _drop_versions(connection, table, place.versions)
+    await _add_versions(connection, table, place.versions)
     await fit_indexes(connection, table, place, names)
     await connection.execute(
         "UPDATE vectable.tables SET generation = $2, rows_name = $3, columns = $4::text::jsonb WHERE id = $1",
@@ -108,6 +125,8 @@ async def _drop(connection: Connection, table: Table) -> None:
     place = await _locked(connection, table)
     if place is None:
         return
+    if table.foreign is not None:
+        await foreign.drop(connection, table)
     for version in sorted(place.versions):
         await connection.execute(f"DROP TABLE IF EXISTS {ours(cells_name(version))}")
     await connection.execute(f"DROP TABLE IF EXISTS {place.rows}")
@@ -126,11 +145,7 @@ async def _create(connection: Connection, schema: str, table: Table) -> Place:
         f" pg_current_xact_id(), {REVISION} bigint GENERATED ALWAYS AS IDENTITY{columns})"
     )
     await connection.execute(f"CREATE INDEX ON {place.rows} ({XID})")
-    await connection.execute(
-        f"CREATE TABLE {place.tombstones} (key bytea NOT NULL, xid xid8 NOT NULL DEFAULT"
-        " pg_current_xact_id(), at timestamptz NOT NULL DEFAULT now())"
-    )
-    await connection.execute(f"CREATE INDEX ON {place.tombstones} (xid)")
+    await create_tombstones(connection, place.tombstones)
     await connection.execute(
         "INSERT INTO vectable.tables (id, generation, rows_schema, rows_name, columns)"
         " VALUES ($1, $2, $3, $4, $5::text::jsonb)",
@@ -168,7 +183,8 @@ async def _new_name(connection: Connection, schema: str, table: Table) -> str:
     if taken and owner is None:
         raise Conflict(
             f"the database already has a table {schema}.{wanted}, which is not Vectable's",
-            hint="choose another name, or keep rows in another schema: VECTABLE_POSTGRES_ROWS_SCHEMA",
+            hint=f"enrich that one in place: vectable attach URL {wanted}; or choose another name, or another"
+            " schema for rows: VECTABLE_POSTGRES_ROWS_SCHEMA",
         )
     return await _free_name(connection, schema, table)
 
@@ -220,16 +236,18 @@ async def _add_column(connection: Connection, alter: str, column: Column, name: 
     await connection.execute(f"{alter} ALTER COLUMN {quote(name)} DROP DEFAULT")
 
 
-async def _fit_versions(connection: Connection, table: Table, stored: frozenset[str]) -> None:
-    wanted = {version.id: version for _, version in table.versions}
-    for id_ in sorted(stored - wanted.keys()):
+async def _drop_versions(connection: Connection, table: Table, stored: frozenset[str]) -> None:
+    for id_ in sorted(stored - {version.id for _, version in table.versions}):
         await connection.execute(f"DROP TABLE {ours(cells_name(id_))}")
         await connection.execute("DELETE FROM vectable.versions WHERE id = $1", id_)
-    for id_, version in wanted.items():
-        if id_ not in stored:
+
+
+async def _add_versions(connection: Connection, table: Table, stored: frozenset[str]) -> None:
+    for _, version in table.versions:
+        if version.id not in stored:
             await _create_cells(connection, version)
             await connection.execute(
-                "INSERT INTO vectable.versions (id, table_id) VALUES ($1, $2)", id_, table.id
+                "INSERT INTO vectable.versions (id, table_id) VALUES ($1, $2)", version.id, table.id
             )
 
 

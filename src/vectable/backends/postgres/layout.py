@@ -77,6 +77,12 @@ class Place:
     """Where `rows` is, unquoted."""
     name: str = ""
     """Its name there, unquoted."""
+    moved: str | None = None
+    """Of an attached table: whether its owner has changed what a row is embedded from, unnoticed so far."""
+    told: Sequence[str] = ()
+    """Of an attached table: further SELECTs of keys that have changed since the snapshot `$1`."""
+    queue: str | None = None
+    """Of an attached table: where its changes wait to be noticed."""
 
 
 class Layout:
@@ -104,7 +110,17 @@ class Layout:
             f", {expressions[c.id]} AS {column_name(c)}" for c in self.columns if c.id in expressions
         )
         fixed = f"r.{KEY} AS key, r.{XID} AS xid, r.{REVISION} AS rev"
+        if self.place.moved is not None:
+            fixed += f", {self.place.moved} AS moved"
         return f"(SELECT {fixed}{columns} FROM {self.place.source}) AS t"
+
+    def want(self, version: str) -> str:
+        """What a cell is read to want, over `rows` and the version's cells: something else where a change is
+        yet to be noticed, so that nobody takes its vector for current."""
+        want = f"{cells_name(version)}.want"
+        if self.place.moved is None:
+            return want
+        return f"CASE WHEN t.moved AND {want} IS NOT NULL THEN '\\x00'::bytea ELSE {want} END"
 
     def joined(self, versions: Sequence[str]) -> str:
         """FROM with the rows and, where they have any, their cells of `versions`."""

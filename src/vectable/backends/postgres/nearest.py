@@ -43,7 +43,8 @@ def servable_sql(layout: Layout, version: Version) -> str:
     if _serves_stale(layout, version):
         return f"{cells}.want IS NOT NULL AND {cells}.vector IS NOT NULL"
     # The server keeps statistics of states, and none of how often two columns are equal.
-    return f"{cells}.state = 'ready' AND {cells}.vector IS NOT NULL"
+    current = f"{cells}.state = 'ready' AND {cells}.vector IS NOT NULL"
+    return current if layout.place.moved is None else f"{current} AND NOT t.moved"
 
 
 def sources_sql(layout: Layout, version: Version, condition: Filter) -> tuple[str, str]:

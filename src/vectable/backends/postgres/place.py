@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from vectable.backends.postgres.foreign.place import attached_place, find_theirs
+from vectable.backends.postgres.foreign.record import Attached
 from vectable.backends.postgres.layout import KEY, REVISION, XID, Place, physical
 from vectable.core.schema import Table
 from vectable.drivers.postgres import Connection, ours, qualified, quote
-from vectable.errors import BackendError
 
 QUERY = (
     "SELECT t.generation, t.rows_schema, t.rows_name, t.columns::text, t.attached::text,"
@@ -24,7 +25,9 @@ async def find_place(connection: Connection, table: Table) -> Place | None:
         return None
     generation, schema, name, columns, attached, versions = row
     if attached is not None:
-        raise BackendError(f"table {table.full_name!r} is attached", hint="upgrade Vectable")
+        record = Attached.model_validate_json(attached)
+        theirs = await find_theirs(connection, table, record)
+        return attached_place(table, generation, record, frozenset(versions), theirs)
     return managed_place(table.id, generation, schema, name, json.loads(columns), frozenset(versions))
 
 

@@ -48,7 +48,8 @@ class Selection:
         expressions = ["t.key", "t.rev", *sources]
         self._cells_at = len(expressions)
         for version in versions:
-            expressions += [f"{cells_name(version)}.{part}" for part in _CELL_PARTS]
+            expressions.append(layout.want(version))
+            expressions += [f"{cells_name(version)}.{part}" for part in _CELL_PARTS[1:]]
         self.width = len(expressions)
         self.expressions = ", ".join(f"{sql} AS f{i}" for i, sql in enumerate(expressions))
 

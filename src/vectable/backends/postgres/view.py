@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -41,13 +41,21 @@ class PostgresView:
     """See `interfaces.View`. Statements of one view run one after the other, whoever asks."""
 
     def __init__(
-        self, driver: PostgresDriver, connection: Connection, layout: Layout, standing: Standing, mark: Mark
+        self,
+        driver: PostgresDriver,
+        connection: Connection,
+        layout: Layout,
+        standing: Standing,
+        mark: Mark,
+        lost: Callable[[], None],
     ) -> None:
+        """`lost` is called when something is not where the layout says."""
         self._driver = driver
         self._connection = connection
         self._layout = layout
         self._standing = standing
         self._mark = mark
+        self._lost = lost
         self._turn = asyncio.Lock()
 
     @property
@@ -62,6 +70,7 @@ class PostgresView:
                 try:
                     found: list[SqlRow] = await self._connection.fetch(sql, *params)
                 except GONE as error:
+                    self._lost()
                     raise gone("a column or version") from error
         return found
 
@@ -74,6 +83,7 @@ class PostgresView:
                 try:
                     cursor = await self._connection.cursor(sql, *params)
                 except GONE as error:
+                    self._lost()
                     raise gone("a column or version") from error
         while True:
             async with self._turn:
@@ -205,6 +215,7 @@ class PostgresView:
             if version in place.versions:
                 cells = ours(cells_name(version))
                 queries.append(f"SELECT v.key FROM {cells} AS v WHERE {changed_since('v.xid', '$1')}")
+        queries += place.told
         for query in queries:
             async with aclosing(self.pages(query, (str(start),))) as pages:
                 async for page in pages:

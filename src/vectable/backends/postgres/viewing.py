@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 from vectable.backends.postgres.layout import XID, Layouts, Place, cells_name, gone
@@ -105,7 +106,8 @@ class Viewing:
             layout = self._places.layouts.of(self._table, place)
             if standing.generation != self._table.generation and layout.missing:
                 raise gone(f"{layout.missing[0]!r}")
-            return PostgresView(self._driver, connection, layout, standing, mark)
+            lost = partial(self._places.forget, self._table)
+            return PostgresView(self._driver, connection, layout, standing, mark, lost)
         except BaseException as error:
             await self._close(type(error), error, error.__traceback__)
             raise
@@ -162,6 +164,8 @@ def _changed(place: Place) -> str:
     """SQL: whether anything of the table has changed since the snapshot `$2`."""
     sources = [(f"{place.rows} AS r", f"r.{XID}"), (f"{place.tombstones} AS d", "d.xid")]
     sources += [(f"{ours(cells_name(v))} AS v", "v.xid") for v in sorted(place.versions)]
+    if place.queue is not None:
+        sources.append((f"{place.queue} AS q", "q.xid"))
     # In this order the index is walked from its end, where there is nothing to find; the planner could take
     # a scan of everything for as good, as long as it thinks that something will be found.
     parts = [

@@ -186,7 +186,8 @@ class SimilarSearch:
         selection = prepared.compiled.selection
         if not keys:
             return []
-        if self._consistent:
+        # What others own may have changed untold: then a row is looked at again before it is a hit.
+        if self._consistent and prepared.table.foreign is None:
             batch = await view.get(keys, selection.columns, selection.versions)
             return selection.rows(batch) if len(batch) == len(keys) else None
         columns = tuple(dict.fromkeys([*selection.columns, *prepared.compiled.where_columns]))

@@ -71,8 +71,15 @@ class IndexName(BaseModel):
     method: str | None = None
 
 
+class Attachment(BaseModel):
+    """The table of others whose rows an attached one shows."""
+
+    place: str = Field(alias="schema")
+    table: str
+
+
 class TableDescription(BaseModel):
-    """A table's definition."""
+    """A table's definition. `attached` is there where others own its rows."""
 
     name: str
     namespace: str
@@ -81,6 +88,31 @@ class TableDescription(BaseModel):
     columns: dict[str, ColumnDescription]
     indexes: list[IndexName]
     created_at: str
+    attached: Attachment | None = None
+
+
+class AttachTable(Body):
+    """A table of others, and what of it to embed."""
+
+    table: str = Field(description='"table" or "schema.table", as PostgreSQL has it.')
+    place: str | None = Field(
+        default=None, alias="schema", description="Its schema; absent: public, or as `table` says."
+    )
+    name: str | None = Field(default=None, description="What it is called here; absent: the same.")
+    embed: str | None = Field(
+        default=None, description="A column, or a template over several.", examples=["{title}: {text}"]
+    )
+    model: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="The server's text model, where absent."
+    )
+    column: str | None = Field(default=None, description="The embedding column; absent: SOURCE_embedding.")
+    metric: Metric = "cosine"
+    poll: bool = Field(default=False, description="Install no triggers: look for changes.")
+    updated_at: str | None = Field(default=None, description="The column that tells when a row changed.")
+
+
+class AttachedTable(TableDescription):
+    job: str = Field(description="The job that embeds the rows there are.")
 
 
 class TablesResponse(BaseModel):

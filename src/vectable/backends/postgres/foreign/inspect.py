@@ -35,6 +35,8 @@ class SeenColumn:
     generated: bool
     mapped: Mapped
     stored_type: str | None
+    collation: str | None = None
+    """Its own, qualified and quoted, where it is not the database's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ async def inspect(connection: Connection, name: str, schema: str | None = None) 
             hint=f"its owner may run: GRANT USAGE ON SCHEMA {quote(schema)} TO {role};"
             f" GRANT SELECT, TRIGGER ON {shown} TO {role};",
         )
-    columns = await _columns(connection, oid)
+    columns = await columns_of(connection, oid)
     key = await _key(connection, oid, shown, columns)
     return SeenTable(schema, table, oid, kind == "p", columns, key, may_trigger, _watermark(columns))
 
@@ -122,7 +124,7 @@ async def _is_ours(connection: Connection, schema: str, table: str) -> bool:
 _COLUMNS = """
 WITH RECURSIVE whole AS (
     SELECT a.attnum, a.attname, a.attnotnull, a.attgenerated, a.atttypid AS type, a.atttypmod AS typmod,
-           format_type(a.atttypid, a.atttypmod) AS shown
+           format_type(a.atttypid, a.atttypmod) AS shown, a.attcollation AS collation
     FROM pg_attribute a WHERE a.attrelid = $1::bigint::oid AND a.attnum > 0 AND NOT a.attisdropped
 ), based AS (
     SELECT attnum, type, typmod FROM whole
@@ -133,17 +135,21 @@ WITH RECURSIVE whole AS (
 SELECT w.attname, w.attnum, w.shown, w.attnotnull, w.attgenerated <> '',
        e.typname AS base, t.typcategory = 'A' AND t.typelem <> 0 AS is_array, b.typmod,
        CASE WHEN declared.typtype = 'b' AND dn.nspname = 'pg_catalog'
-            THEN format_type(declared.oid, NULL) END
+            THEN format_type(declared.oid, NULL) END,
+       (SELECT format('%I.%I', cn.nspname, c.collname) FROM pg_collation c
+        JOIN pg_namespace cn ON cn.oid = c.collnamespace
+        WHERE c.oid = w.collation AND c.collname <> 'default')
 FROM whole w JOIN based b USING (attnum) JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd'
 JOIN pg_type e ON e.oid = CASE WHEN t.typcategory = 'A' AND t.typelem <> 0 THEN t.typelem ELSE t.oid END
 JOIN pg_type declared ON declared.oid = w.type JOIN pg_namespace dn ON dn.oid = declared.typnamespace
 ORDER BY w.attnum"""
 
 
-async def _columns(connection: Connection, oid: int) -> tuple[SeenColumn, ...]:
+async def columns_of(connection: Connection, oid: int) -> tuple[SeenColumn, ...]:
+    """The columns of the table with that number, in its order."""
     found = []
     for row in await connection.fetch(_COLUMNS, oid):
-        name, number, shown, not_null, generated, base, is_array, typmod, stored = row
+        name, number, shown, not_null, generated, base, is_array, typmod, stored, collation = row
         precision, scale = _numeric(typmod) if base == "numeric" and not is_array else (None, None)
         found.append(
             SeenColumn(
@@ -155,6 +161,7 @@ async def _columns(connection: Connection, oid: int) -> tuple[SeenColumn, ...]:
                 generated=generated,
                 mapped=mapped(base, array=is_array, precision=precision, scale=scale),
                 stored_type=stored,
+                collation=collation,
             )
         )
     return tuple(found)

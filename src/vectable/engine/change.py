@@ -1,0 +1,43 @@
+"""What the catalogue keeps of a table: its definition, and the step of it that is under way."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, field_validator
+
+from vectable.core.schema import Column, Index, Table, Version
+from vectable.interfaces import SchemaChange
+
+Kind = Literal[
+    "create_table", "drop_table", "add_column", "drop_column", "stage_version", "discard_version",
+    "create_index", "drop_index", "redefine",
+]  # fmt: skip
+
+
+class Change(BaseModel):
+    """A step of a definition on its way: `table` is the definition after it."""
+
+    kind: Kind
+    table: Table
+    column: Column | None = None
+    version: Version | None = None
+    index: Index | None = None
+
+    def for_storage(self) -> SchemaChange:
+        """The part of it storage needs."""
+        return SchemaChange(self.kind, self.column, self.version, self.index)
+
+
+class Record(BaseModel):
+    """What the state store keeps per table: the settled definition, and the change under way."""
+
+    table: Table | None = None
+    next: Change | None = None
+
+    @field_validator("table")
+    @classmethod
+    def _has_its_key(cls, table: Table | None) -> Table | None:
+        if table is not None and not {c.id for c in table.columns}.issuperset(table.key):
+            raise ValueError("a column of the key is missing")
+        return table

