@@ -206,6 +206,18 @@ async def test_what_cannot_be_attached_is_said_before_anything_is_made(
             await memory.attach("books")
 
 
+async def test_a_table_of_that_name_is_refused_and_may_be_attached(
+    database: AsyncDatabase, owner: Owner
+) -> None:
+    await owner.execute("CREATE TABLE public.talks (id int PRIMARY KEY, title text)")
+    with pytest.raises(Conflict, match="not Vectable's") as refused:
+        await database.create_table("talks", {"title": "string"})
+    assert "vectable attach" in str(refused.value.hint)
+    # What was refused is given up: it stands in nobody's way.
+    assert await database.tables() == []
+    assert (await database.attach("talks")).full_name == "talks"
+
+
 async def test_their_owner_may_rename_and_rebuild_the_table(books: AsyncTable, owner: Owner) -> None:
     await owner.execute(
         "ALTER TABLE shop.books RENAME title TO heading; ALTER TABLE shop.books RENAME TO tomes"

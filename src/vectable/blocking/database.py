@@ -79,19 +79,23 @@ class Database:
         updated_at: str | None = None,
         wait: bool = True,
     ) -> Table:
-        work = self._database.attach(
-            table,
-            embed=embed,
-            model=model,
-            name=name,
-            column=column,
-            metric=metric,
-            schema=schema,
-            poll=poll,
-            updated_at=updated_at,
-            wait=wait,
+        return Table(
+            self,
+            self._run(
+                self._database.attach(
+                    table,
+                    embed=embed,
+                    model=model,
+                    name=name,
+                    column=column,
+                    metric=metric,
+                    schema=schema,
+                    poll=poll,
+                    updated_at=updated_at,
+                    wait=wait,
+                )
+            ),
         )
-        return Table(self, self._run(work))
 
     def detach(self, name: str) -> None:
         return self._run(self._database.detach(name))

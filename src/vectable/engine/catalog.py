@@ -7,7 +7,7 @@ finishes it; every step may be repeated.
 
 from __future__ import annotations
 
-import datetime as dt
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +17,7 @@ from vectable.core.context import Context
 from vectable.core.mark import Mark
 from vectable.core.predicate import TRUE
 from vectable.core.schema import Column, ColumnType, Index, Table, Version, check_name, split_table_name
-from vectable.engine.change import Change, Kind, Record
+from vectable.engine.change import REFUSALS, REVISION, Change, Kind, Record, name_key, now, record_key
 from vectable.engine.definitions import (
     check_if_exists,
     check_new_column,
@@ -40,8 +40,6 @@ from vectable.errors import (
 from vectable.interfaces import Backend, StateStore, View
 
 log = logging.getLogger(__name__)
-REVISION = "catalog"
-"""State key touched by every change, so that one cheap read tells whether anything changed."""
 
 
 class Catalog:
@@ -118,7 +116,7 @@ class Catalog:
             name=table_name,
             key=parse_key(definitions, key),
             columns=definitions,
-            created_at=_now(),
+            created_at=now(),
         )
         try:
             return await self.enter(table)
@@ -138,14 +136,11 @@ class Catalog:
         record = Record(next=Change(kind="create_table", table=table))
         try:
             await self._commit(
-                {_name_key(table): 0}, {_name_key(table): table.id.encode()}, table.id, record, 0
+                {name_key(table): 0}, {name_key(table): table.id.encode()}, table.id, record, 0
             )
         except Conflict:
             raise taken from None
         await self._settle(table.id)
-        return await self._made(table)
-
-    async def _made(self, table: Table) -> Table:
         found = await self.by_id(table.id)
         if found is None:
             raise TableNotFound(f"table {table.full_name!r} was dropped meanwhile")
@@ -154,15 +149,15 @@ class Catalog:
     def called(self, context: Context, table: Table, name: str) -> Table:
         """The definition under the name `name`, made now."""
         namespace, plain = self._split(context, name)
-        return table.model_copy(update={"namespace": namespace, "name": plain, "created_at": _now()})
+        return table.model_copy(update={"namespace": namespace, "name": plain, "created_at": now()})
 
     async def adopt(self, table: Table, notes: Mapping[str, bytes]) -> None:
         """Enters a table whose storage is there already, under the name it has; `notes` enter the state store
         with it. Raises AlreadyExists when its name or id is taken."""
         record = Record(table=table)
-        puts = {_name_key(table): table.id.encode(), **notes}
+        puts = {name_key(table): table.id.encode(), **notes}
         try:
-            await self._commit({_name_key(table): 0}, puts, table.id, record, 0)
+            await self._commit({name_key(table): 0}, puts, table.id, record, 0)
         except Conflict:
             raise AlreadyExists(f"a table {table.full_name!r} exists already") from None
 
@@ -175,12 +170,12 @@ class Catalog:
             return table
         try:
             await self._commit(
-                {_name_key(renamed): 0},
-                {_name_key(renamed): table.id.encode()},
+                {name_key(renamed): 0},
+                {name_key(renamed): table.id.encode()},
                 table.id,
                 Record(table=renamed),
                 revision,
-                deletes=[_name_key(table)],
+                deletes=[name_key(table)],
             )
         except Conflict:
             await self._refresh()
@@ -204,7 +199,7 @@ class Catalog:
             check_ours(table, "dropped", hint=f"detach it: vectable detach URL {table.full_name}")
         table, revision = await self._settled(table.id)
         record = Record(next=Change(kind="drop_table", table=table))
-        await self._commit({}, {}, table.id, record, revision, deletes=[_name_key(table)])
+        await self._commit({}, {}, table.id, record, revision, deletes=[name_key(table)])
         await self._settle(table.id)
 
     async def add_columns(self, context: Context, name: str, columns: Mapping[str, Any]) -> Table:
@@ -309,10 +304,10 @@ class Catalog:
     async def _settled(self, table_id: str) -> tuple[Table, int]:
         """The settled definition, with the revision of its record."""
         for _ in range(20):
-            entry = (await self._state.get([_record_key(table_id)])).get(_record_key(table_id))
+            entry = (await self._state.get([record_key(table_id)])).get(record_key(table_id))
             if entry is None:
                 raise TableNotFound("the table was dropped meanwhile")
-            record = stored_model(Record, _record_key(table_id), entry)
+            record = stored_model(Record, record_key(table_id), entry)
             if record.next is None and record.table is not None:
                 return record.table, entry.revision
             await self._settle(table_id)
@@ -327,7 +322,7 @@ class Catalog:
         revision: int,
         deletes: Sequence[str] = (),
     ) -> None:
-        key = _record_key(table_id)
+        key = record_key(table_id)
         await self._state.commit(
             {**expects, key: revision},
             {**puts, key: record.model_dump_json().encode(), REVISION: b"1"},
@@ -336,17 +331,22 @@ class Catalog:
 
     async def _settle(self, table_id: str) -> None:
         """Brings storage to the recorded intention, then the record to rest. Safe to run anywhere, twice."""
-        key = _record_key(table_id)
+        key = record_key(table_id)
         entry = (await self._state.get([key])).get(key)
         if entry is None:
             return
-        change = stored_model(Record, key, entry).next
+        record = stored_model(Record, key, entry)
+        change = record.next
         if change is None:
             return
         try:
             await self._backend.alter(change.table, change.for_storage())
         except StaleGeneration:
             return  # another process settled this change and went on
+        except REFUSALS:
+            with contextlib.suppress(Conflict):
+                await self._withdraw(record, change, entry.revision)
+            raise
         try:
             if change.kind == "drop_table":
                 await self._state.commit({key: entry.revision}, {REVISION: b"1"}, [key])
@@ -356,6 +356,15 @@ class Catalog:
                 await self._state.commit({key: entry.revision}, puts)
         except Conflict:
             return  # settled by another process between our read and our commit
+
+    async def _withdraw(self, record: Record, change: Change, revision: int) -> None:
+        """Gives up what storage will not do, so that nobody tries it again."""
+        key = record_key(change.table.id)
+        if record.table is not None:
+            puts = {key: Record(table=record.table).model_dump_json().encode(), REVISION: b"1"}
+            await self._state.commit({key: revision}, puts)
+        elif change.kind == "create_table":
+            await self._state.commit({key: revision}, {REVISION: b"1"}, [key, name_key(change.table)])
 
     async def _refresh(self) -> None:
         entry = (await self._state.get([REVISION])).get(REVISION)
@@ -381,20 +390,9 @@ class Catalog:
         """False where nothing can be written now: then the definitions from before the changes hold."""
         try:
             for table_id in table_ids:
-                await self._settle(table_id)
+                with contextlib.suppress(*REFUSALS):
+                    await self._settle(table_id)
         except BackendError as error:
             log.warning("a change of a table's definition waits to be finished: %s", error)
             return False
         return True
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _record_key(table_id: str) -> str:
-    return f"table/{table_id}"
-
-
-def _name_key(table: Table) -> str:
-    return f"name/{table.namespace}/{table.name}"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Literal
 
 from pydantic import BaseModel, field_validator
 
 from vectable.core.schema import Column, Index, Table, Version
+from vectable.errors import Conflict, InvalidInput, Unsupported
 from vectable.interfaces import SchemaChange
 
+REVISION = "catalog"
+"""State key touched by every change, so that one cheap read tells whether anything changed."""
+REFUSALS = (Conflict, InvalidInput, Unsupported)
+"""What storage says of a change that it will not make, now or later: nothing of it has happened."""
 Kind = Literal[
     "create_table", "drop_table", "add_column", "drop_column", "stage_version", "discard_version",
     "create_index", "drop_index", "redefine",
@@ -41,3 +47,18 @@ class Record(BaseModel):
         if table is not None and not {c.id for c in table.columns}.issuperset(table.key):
             raise ValueError("a column of the key is missing")
         return table
+
+
+def record_key(table_id: str) -> str:
+    """Where a table's record is in the state store."""
+    return f"table/{table_id}"
+
+
+def name_key(table: Table) -> str:
+    """What holds the table's name for it there."""
+    return f"name/{table.namespace}/{table.name}"
+
+
+def now() -> str:
+    """RFC 3339, UTC, to the millisecond."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

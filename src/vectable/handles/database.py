@@ -130,8 +130,8 @@ class AsyncDatabase:
         dots: give `schema`). Nothing of it changes; its rows are searched here as those of any table, called
         `name` (by default the same), but written with SQL alone: who has the database open notices that
         within seconds. `embed` is a column, or a template over several ("{title}\n{teaches}"), to be embedded
-        by `model` as the column `column` (by default SOURCE_embedding). Called again with another one, it adds
-        that.
+        by `model` as the column `column` (by default SOURCE_embedding). Called again with another, it adds
+        that one.
 
         Changes are told by triggers that do nothing but queue keys, where the role may install them. Else, or
         with `poll`, they are looked for, by the column of timestamps `updated_at` (by default one called so)
