@@ -10,8 +10,8 @@ from starlette.responses import Response
 from vectable.engine.definitions import describe
 from vectable.handles.attaching import attach
 from vectable.server.answers import answer
+from vectable.server.embedding import check_model, named_model
 from vectable.server.models.tables import AttachedTable, AttachTable
-from vectable.server.routes.embeddings import check_model, named_model
 from vectable.server.routes.tables import EXAMPLE
 from vectable.server.routing import Route, context_of, database_of, writes
 from vectable.server.spec import TableName, examples, responses
