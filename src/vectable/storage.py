@@ -10,9 +10,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from vectable.config import Settings
+from vectable.core.foreign import ForeignTables
 from vectable.core.schema import new_id
 from vectable.errors import InvalidInput, Unsupported
-from vectable.interfaces import Backend, ForeignTables, StateStore, VectorCache
+from vectable.interfaces import Backend, StateStore, VectorCache
 
 _MAY_NAME_A_SERVER = re.compile(r"^postgres|^\s*[a-z_]+\s*=|\bpassword\s*=", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)

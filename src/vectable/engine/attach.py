@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from vectable.core.context import Context
+from vectable.core.foreign import ForeignTables
 from vectable.core.schema import Column, Table
 from vectable.engine.catalog import Catalog
 from vectable.engine.columns import EmbeddingColumns
 from vectable.engine.jobs import Jobs, Progress
 from vectable.engine.refresh import Refresher
 from vectable.errors import AlreadyExists, BackendBusy, InvalidInput, TableNotFound, Unsupported
-from vectable.interfaces import ForeignTables
 
 _ATTEMPTS = 10
 _PAUSE_S = 0.3

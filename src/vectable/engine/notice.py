@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass
 
 from vectable.core.context import LOCAL
+from vectable.core.foreign import ForeignTables
 from vectable.core.schema import Table
 from vectable.engine.catalog import Catalog
 from vectable.engine.refresh import Refresher
 from vectable.errors import BackendBusy, StaleGeneration, TableNotFound, VectableError
-from vectable.interfaces import ForeignTables
 
 _TICK_S = 0.5
 """Between looks at the queues."""

@@ -13,10 +13,10 @@ from vectable.backends.postgres.foreign.inspect import check_watermark, inspect
 from vectable.backends.postgres.foreign.place import Theirs, find_theirs
 from vectable.backends.postgres.foreign.record import Attached, queue, sidecar
 from vectable.backends.postgres.standing import not_found
+from vectable.core.foreign import Noticed
 from vectable.core.schema import ForeignColumn, Table
 from vectable.drivers.postgres import SCHEMA, Connection, PostgresDriver, quote
 from vectable.errors import StaleGeneration
-from vectable.interfaces import Noticed
 
 T = TypeVar("T")
 _WRITERS_WAIT_MS = 200
