@@ -129,9 +129,8 @@ class View(Protocol):
         never miss. Raises MarkExpired for a mark that is foreign or too old."""
 
     async def nearest(self, version: Version, vector: Vector, k: int, where: Pushed) -> Candidates:
-        """At least the `k` nearest servable rows passing `where.native`, ties by key (fewer: that is all
-        there are); with `complete` these are the true ones by the core's distances. `vector` is
-        float32[dimensions]."""
+        """At least the `k` nearest servable rows passing `where.native`, ties by key (fewer: there are no
+        more); with `complete` the true ones by the core's distances. `vector`: float32[dimensions]."""
 
 
 class Backend(Protocol):
