@@ -57,7 +57,9 @@ class Database:
         self.jobs = Jobs(self.state, self.leases)
         self.catalog = Catalog(self.state, self.backend)
         self.library = library_of(settings, self.state)
-        self.embedder = Embedder(self.library, settings, self.cache, state=self.state, meter=meter)
+        self.embedder = Embedder(
+            self.library, settings, self.cache, state=self.state, crowded=storage.crowded, meter=meter
+        )
         self.refresher = Refresher(
             self.backend, self.catalog, self.embedder, self.jobs, self.leases, settings.inline_cells
         )

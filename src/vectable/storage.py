@@ -41,6 +41,8 @@ class Storage:
     """Tables of others beside ours; None where there can be none."""
     pool: Callable[[], dict[str, int]] | None = None
     """Connections to a server: how many there are and how busy; None where there is no server."""
+    crowded: bool = False
+    """Several machines may be at work on it, each with a copy of the model."""
 
 
 def in_server(url: str | os.PathLike[str]) -> bool:
@@ -210,4 +212,5 @@ async def _open_postgres(url: str, settings: Settings) -> Storage:
         stored_bytes=driver.stored_bytes,
         foreign=PostgresForeignTables(driver),
         pool=lambda: asdict(driver.pool_status()),
+        crowded=True,
     )

@@ -1,4 +1,4 @@
-"""Every test has a database directory of its own, and programs over it."""
+"""Every test has a database of its own, in a directory or a PostgreSQL server, and programs over it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from tests.processes.programs import Programs
 
 
 @pytest.fixture
-def programs(tmp_path: Path) -> Iterator[Programs]:
-    started = Programs(tmp_path)
+def place() -> str:
+    """Where the database is: tests that are about servers too have it as a parameter."""
+    return "directory"
+
+
+@pytest.fixture
+def programs(tmp_path: Path, place: str, request: pytest.FixtureRequest) -> Iterator[Programs]:
+    started = Programs(tmp_path, request.getfixturevalue("postgres_url") if place == "server" else None)
     yield started
     started.end()

@@ -1,4 +1,4 @@
-"""Programs as people run them: Python scripts, the command line, and a server, over one database directory.
+"""Programs as people run them: Python scripts, the command line, and a server, over one database.
 
 Every program can log what the model is asked to embed, and be slowed down in between, so that a kill lands
 where a test wants it. Nothing else is in the place of the real thing.
@@ -95,11 +95,13 @@ class Server:
 
 
 class Programs:
-    """Starts programs over the database in `directory / "db"`; ends those a test leaves behind."""
+    """Starts programs over the database in `directory / "db"`, or at `url`; ends those a test leaves
+    behind."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, url: str | None = None) -> None:
         self.directory = directory
         self.db = directory / "db"
+        self.url = url or str(self.db)
         self.embed_log = directory / "embedded"
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("VECTABLE_", "APP_USE_"))}
         self.environment = {
@@ -126,7 +128,7 @@ class Programs:
 
     def script(self, code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
         """A script that has the database open as `db`; its arguments are `sys.argv[2:]`."""
-        return self.start(SCRIPT + code, self.db, *arguments, **options)
+        return self.start(SCRIPT + code, self.url, *arguments, **options)
 
     def run_apart(self, code: str, *arguments: object, **options: Any) -> str:
         """What a script that must succeed prints."""
@@ -136,8 +138,8 @@ class Programs:
         """The same in this process, which is one more beside the others, and needs no start. Opens the
         database anew, and closes it."""
         out = io.StringIO()
-        argv = ["", str(self.db), *map(str, arguments)]
-        with redirect_stdout(out), self._logged(), vectable.connect(self.db, **SETTINGS) as db:
+        argv = ["", self.url, *map(str, arguments)]
+        with redirect_stdout(out), self._logged(), vectable.connect(self.url, **SETTINGS) as db:
             names = {"db": db, "vectable": vectable, "os": os, "sys": SimpleNamespace(argv=argv)}
             exec(compile(code, "script", "exec"), names)  # the tests' own
         return out.getvalue()
@@ -158,7 +160,7 @@ class Programs:
 
     def command(self, *arguments: object, **options: Any) -> subprocess.Popen[str]:
         """A `vectable` command line."""
-        return self.start(COMMAND, *arguments, "--db", self.db, **options)
+        return self.start(COMMAND, *arguments, "--db", self.url, **options)
 
     def vectable(self, *arguments: object, **options: Any) -> str:
         """What a command that must succeed prints."""

@@ -19,7 +19,9 @@ SLOW = {"TEST_EMBED_PAUSE": "0.03", "TEST_EMBED_BATCH": "10"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("next_one", ["server", "writer"])
+@pytest.mark.parametrize(
+    ("place", "next_one"), [("directory", "server"), ("directory", "writer"), ("server", "server")]
+)
 def test_a_job_of_a_killed_server_is_taken_over(programs: Programs, next_one: str) -> None:
     programs.run(TABLE)
     with programs.serve(env=SLOW) as server:

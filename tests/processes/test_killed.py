@@ -61,9 +61,10 @@ def checked(programs: Programs, log: Path, size: int, *, drain: bool = False) ->
     rows = sum(map(len, found["batches"].values()))
     assert sum(n for state, n in found["states"].items() if state != "in_progress") == rows
     assert found["found"] == found["states"]["ready"]
-    file = sqlite3.connect(programs.db / "vectable.db")
-    assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    file.close()
+    if programs.db.exists():
+        file = sqlite3.connect(programs.db / "vectable.db")
+        assert file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        file.close()
     return found
 
 
@@ -75,7 +76,7 @@ def sleep_or_see(log: Path, chance: random.Random) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [5, 150])
+@pytest.mark.parametrize(("place", "size"), [("directory", 5), ("directory", 150), ("server", 150)])
 def test_killed_writers_lose_nothing_and_the_next_one_drains(programs: Programs, size: int) -> None:
     """`size` 5 is embedded within the write, 150 by a job."""
     programs.run(TABLE)
@@ -126,7 +127,10 @@ def test_a_killed_backfill_is_finished_by_the_next_writer(programs: Programs) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["alter", "settle", "backfill"])
+@pytest.mark.parametrize(
+    ("place", "stage"),
+    [("directory", "alter"), ("directory", "settle"), ("directory", "backfill"), ("server", "settle")],
+)
 def test_a_column_killed_while_it_is_added_is_filled_all_the_same(programs: Programs, stage: str) -> None:
     """Between the definition's steps, where no job is recorded yet."""
     rows = 'db.table("t").insert([{"title": f"text {i}", "batch": "x"} for i in range(20)])'

@@ -35,6 +35,7 @@ print(json.dumps(sorted(r["id"] for r in t.select("id").limit(10_000).collect())
 """
 
 
+@pytest.mark.parametrize("place", ["directory", "server"])
 def test_everybody_writes_and_nothing_is_lost_or_doubled(programs: Programs) -> None:
     programs.run(PAPERS + 'db.table("papers").insert({"id": "shared", "title": "shared"})')
     file = programs.directory / "papers.jsonl"
@@ -97,6 +98,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.parametrize("place", ["directory", "server"])
 def test_what_one_program_wrote_the_next_query_of_another_sees(programs: Programs) -> None:
     """Two sessions and a server take turns: each asks right after another was answered."""
     other = programs.script(SECOND)
@@ -153,7 +155,7 @@ def test_what_one_program_wrote_the_next_query_of_another_sees(programs: Program
 
 CHURN = """
 t = db.table("t")
-for i in range(15):
+for i in range(int(sys.argv[2])):
     t.add_column("extra", "string", default="x")
     t.rename_column("extra", f"extra{i}")
     t.add_embedding_column("second", source="title")
@@ -185,7 +187,10 @@ print(i)
 
 
 @pytest.mark.slow
-def test_definitions_change_under_readers_and_writers_that_never_notice(programs: Programs) -> None:
+@pytest.mark.parametrize("place", ["directory", "server"])
+def test_definitions_change_under_readers_and_writers_that_never_notice(
+    programs: Programs, place: str
+) -> None:
     programs.run(
         """
 t = db.create_table("t", {"title": "string", "n": "int"})
@@ -196,7 +201,7 @@ t.insert([{"id": f"first-{i}", "title": f"first {i}"} for i in range(50)])
     end = programs.directory / "end"
     workers = [programs.script(STEADY, who, end) for who in "ab"]
     with programs.serve() as server:
-        churn = programs.script(CHURN)
+        churn = programs.script(CHURN, 15 if place == "directory" else 3)
         while churn.poll() is None:
             assert server.post("/t/query/count", {})["count"] >= 50
             found = server.post("/t/search/similarity", {"query": "first 7", "column": "emb", "limit": 5})

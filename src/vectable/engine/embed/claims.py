@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -16,6 +16,7 @@ from vectable.interfaces import Entry, StateStore
 
 _PREFIX = "claim/"
 _TRIES = 5
+_POLL_S = 0.1
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +50,30 @@ class Claims:
             renewal.cancel()
             self._held.difference_update(granted)
             await self._release(granted)
+
+    async def each_once(
+        self,
+        keys: Sequence[bytes],
+        look: Callable[[Sequence[bytes]], Awaitable[Mapping[bytes, bytes]]],
+        compute: Callable[[Sequence[bytes]], Awaitable[None]],
+        deliver: Callable[[bytes, bytes], None],
+    ) -> None:
+        """Computes those of `keys` that nobody else is at work on; the others are waited for, and delivered
+        as soon as `look` finds them. Each key comes to `compute` or to `deliver`, once."""
+        left = dict.fromkeys(keys)
+        while left:
+            async with self.take(list(left)) as granted:
+                # Whoever had them claimed a moment ago may have kept them.
+                known = await look(granted)
+                await compute([key for key in granted if key not in known])
+            for key in granted:
+                del left[key]
+            if left and not granted:
+                await asyncio.sleep(_POLL_S)
+                known = await look(list(left))
+            for key, vector in known.items():
+                deliver(key, vector)
+                left.pop(key, None)
 
     async def _granted(self, keys: Sequence[bytes]) -> tuple[list[bytes], bool]:
         """(Those claimed, whether that is written down)."""

@@ -69,10 +69,13 @@ class Embedder:
         cache: VectorCache,
         *,
         state: StateStore | None = None,
+        crowded: bool = False,
         meter: Meter = UNMETERED,
     ) -> None:
-        """`state` is where contents are claimed before they are paid for; None: they are not."""
+        """`state` is where contents are claimed before they are paid for; None: they are not. `crowded`: so
+        are contents for models that cost nothing but time."""
         self.models = Models(library, settings)
+        self._crowded = crowded
         self._claims = None if state is None else Claims(state)
         self._tiers = CacheTiers(
             cache, settings.cache_max_size, settings.cache_ttl_ms, settings.persistent_cache_bytes
@@ -209,7 +212,7 @@ class Embedder:
             if isinstance(provider, RemoteEmbeddingProvider):
                 await self._run_remote(provider, items, mine, purpose, store, shared, work, step, counts)
             else:
-                await self._run(provider, items, mine, purpose, store, work, step, counts)
+                await self._run_local(provider, items, mine, purpose, store, shared, work, step, counts)
         finally:
             for key in mine:
                 lost = Failure(ProviderError("the embedding was abandoned", hint="try again"))
@@ -219,6 +222,34 @@ class Embedder:
         for key, future in theirs.items():
             work.results[key] = await asyncio.shield(future)
         return work
+
+    async def _run_local(
+        self,
+        provider: EmbeddingProvider,
+        items: Sequence[Item],
+        mine: dict[bytes, int],
+        purpose: Purpose,
+        store: bool,
+        shared: bool,
+        work: _Work,
+        step: Step | None,
+        counts: dict[bytes, int],
+    ) -> None:
+        async def compute(keys: Sequence[bytes]) -> None:
+            own = {key: mine[key] for key in keys}
+            await self._run(provider, items, own, purpose, store, work, step, counts)
+
+        def deliver(key: bytes, vector: bytes) -> None:
+            work.results[key] = vector
+            self._in_flight[key].set_result(vector)
+            if step is not None:
+                step(counts[key])
+
+        # A query is one short text: waiting for another to embed it saves nothing.
+        if self._claims is None or not (self._crowded and shared and purpose == "document"):
+            await compute(list(mine))
+        else:
+            await self._claims.each_once(list(mine), self._tiers.look_again, compute, deliver)
 
     async def _run(
         self,

@@ -17,7 +17,6 @@ from vectable.interfaces import Item, Purpose, RemoteEmbeddingProvider
 
 Deliver = Callable[[bytes, "bytes | Failure", int], None]
 """Told a content key, what came of it, and how many tokens the model was given for it (0: it was known)."""
-_POLL_S = 0.1
 _HOPELESS = 4
 """So many contents refused one by one, and none taken: the others of their batch would be refused, too."""
 
@@ -46,21 +45,13 @@ class RemoteRun:
         if self.claims is None or self.tiers is None:
             await self._send(todo)
             return
-        left = dict(todo)
-        while left:
-            async with self.claims.take(list(left)) as granted:
-                # Whoever had them claimed a moment ago may have paid for them.
-                known = await self.tiers.look_again(granted)
-                await self._send({key: left[key] for key in granted if key not in known})
-            for key, vector in known.items():
-                self.deliver(key, vector, 0)
-            for key in granted:
-                del left[key]
-            if left and not granted:
-                await asyncio.sleep(_POLL_S)
-                for key, vector in (await self.tiers.look_again(list(left))).items():
-                    self.deliver(key, vector, 0)
-                    del left[key]
+
+        async def send(keys: Sequence[bytes]) -> None:
+            await self._send({key: todo[key] for key in keys})
+
+        await self.claims.each_once(
+            list(todo), self.tiers.look_again, send, lambda key, vector: self.deliver(key, vector, 0)
+        )
 
     async def _send(self, todo: Mapping[bytes, Item]) -> None:
         keys = list(todo)
