@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import datetime as dt
 import importlib
 import json
 import sys
@@ -39,7 +40,9 @@ def main() -> int:
         + "; ".join(f"{name}: {what}" for name, what in SUITES.items()),
     )
     parser.add_argument("--only", action="append", choices=SUITES, help="run this suite (may be repeated)")
-    parser.add_argument("--markdown", type=Path, help="also write the figures into this file, as a table")
+    parser.add_argument(
+        "--markdown", type=Path, help="also write the figures into this file; it keeps those of other suites"
+    )
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a target is missed")
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
     arguments = parser.parse_args()
@@ -48,7 +51,9 @@ def main() -> int:
     if arguments.json:
         print(json.dumps(_data(everything), indent=2))
     if arguments.markdown is not None:
-        arguments.markdown.write_text(_markdown(everything), encoding="utf-8")
+        file: Path = arguments.markdown
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        file.write_text(_markdown(everything, before), encoding="utf-8")
     missed = any(f.met is False for figures in everything.values() for f in figures)
     return 1 if missed and arguments.strict else 0
 
@@ -75,25 +80,34 @@ def _data(everything: dict[str, list[Figure]]) -> dict[str, object]:
     return {"machine": machine(), "suites": suites}
 
 
-def _markdown(everything: dict[str, list[Figure]]) -> str:
-    lines = [_HEAD, f"Measured on: {machine()}", ""]
-    for name, figures in everything.items():
-        lines += [
-            f"### {name}: {SUITES[name]}",
-            "",
-            "| figure | measured | target | met | note |",
-            "|---|---|---|---|---|",
-        ]
-        for f in figures:
-            target = (
-                ""
-                if f.target is None
-                else f"{f.target[0].replace('<=', '≤').replace('>=', '≥')} {f.target[1]:g} {f.unit}"
-            )
-            met = {True: "yes", False: "**no**", None: ""}[f.met]
-            lines.append(f"| {f.name} | {f.value:.4g} {f.unit} | {target} | {met} | {f.note} |")
-        lines.append("")
+def _markdown(everything: dict[str, list[Figure]], before: str = "") -> str:
+    """The document with these suites' sections new, and those of other suites as they were `before`."""
+    known = {part.partition(":")[0]: part for part in before.split("\n### ")[1:]}
+    known.update({name: _section(name, figures) for name, figures in everything.items()})
+    sections = [f"### {known[name].rstrip()}\n" for name in SUITES if name in known]
+    return "\n".join([_HEAD, *sections])
+
+
+def _section(name: str, figures: list[Figure]) -> str:
+    lines = [
+        f"{name}: {SUITES[name]}",
+        "",
+        f"Measured {dt.datetime.now(dt.UTC):%Y-%m-%d} on: {machine()}",
+        "",
+        "| figure | measured | target | met | note |",
+        "|---|---|---|---|---|",
+    ]
+    for f in figures:
+        met = {True: "yes", False: "**no**", None: ""}[f.met]
+        lines.append(f"| {f.name} | {f.value:.4g} {f.unit} | {_target(f)} | {met} | {f.note} |")
     return "\n".join(lines)
+
+
+def _target(figure: Figure) -> str:
+    if figure.target is None:
+        return ""
+    relation, bound = figure.target
+    return f"{relation.replace('<=', '≤').replace('>=', '≥')} {bound:g} {figure.unit}".rstrip()
 
 
 if __name__ == "__main__":
