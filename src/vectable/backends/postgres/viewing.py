@@ -79,7 +79,8 @@ class Viewing:
         table = self._table
         for _ in range(_ATTEMPTS):
             place = await self._places.of(table)
-            view = await self._open(place)
+            # A connection that was fine when it was given back may be gone by now.
+            view = await self._driver.repeated(partial(self._open, place))
             if view is not None:
                 return view
             self._places.forget(table)

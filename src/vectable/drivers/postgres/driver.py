@@ -220,12 +220,21 @@ class PostgresDriver:
 
     async def _repeat(self, function: Callable[[Connection], Awaitable[T]]) -> T:
         self._require_open()
+
+        async def once() -> T:
+            async with self._pool.connection() as connection:
+                return await function(connection)
+
+        return await self.repeated(once)
+
+    async def repeated(self, step: Callable[[], Awaitable[T]]) -> T:
+        """What `step` gives. It is called again after what a connection of ours may meet by no fault of the
+        caller's (see `transaction`), so a failed one must leave nothing behind. Errors come out as ours."""
         attempt = 0
         while True:
             attempt += 1
             try:
-                async with self._pool.connection() as connection:
-                    return await function(connection)
+                return await step()
             except TRANSLATED as error:
                 again = isinstance(error, RETRIED) or is_lost(error)
                 if not again or attempt >= _ATTEMPTS:
