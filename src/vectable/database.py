@@ -160,6 +160,7 @@ class Database:
         """Housekeeping: prunes what is no longer needed. Safe at any time."""
         await self.backend.maintain()
         await self.jobs.prune()
+        await self.embedder.maintain()
         live = {v.id for t in await self.catalog.list(LOCAL) for _, v in t.versions}
         await asyncio.to_thread(self.searcher.sweep, live)
 

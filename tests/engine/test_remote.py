@@ -30,7 +30,7 @@ class SimulatedRemote(HashingProvider):
     max_concurrency = 2
 
     def __init__(self) -> None:
-        super().__init__(16, images=False)
+        super().__init__(16, takes=frozenset({"text"}))
         self.open = asyncio.Event()
         self.open.set()
         self.sent: list[list[Item]] = []
@@ -187,6 +187,16 @@ async def test_claims_of_a_process_that_died_count_for_nothing() -> None:
     async with Claims(store).take(list(claims)) as granted:
         assert granted == [b"\1", b"\3", b"\4"], "who is alive on another machine cannot be seen"
     assert list(state.entries) == ["claim/02"]
+
+
+async def test_claims_nobody_comes_back_for_are_pruned() -> None:
+    store = MemoryStateStore()
+    left = b'{"owner": "x", "pid": 1, "host": "another machine", "expires": 1}'
+    await store.commit(puts={"claim/01": left, "claim/02": b"damaged", "other": b"stays"})
+    own = Claims(store)
+    async with own.take([b"\3"]):
+        await own.prune()
+        assert list(await store.scan("")) == ["claim/03", "other"]
 
 
 async def test_a_claim_that_could_not_be_given_back_is_no_obstacle_to_its_owner() -> None:

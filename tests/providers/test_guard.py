@@ -238,8 +238,13 @@ async def test_a_new_day_has_a_new_account_and_old_ones_go() -> None:
     assert len(await state.scan("spend/")) == 1
 
 
-async def test_many_at_once_over_a_real_store_never_pass_the_cap(tmp_path: Path) -> None:
-    stores = [await open_storage(tmp_path / "db", Settings()) for _ in range(2)]
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
+async def test_many_at_once_over_a_real_store_never_pass_the_cap(url: str) -> None:
+    stores = [await open_storage(url, Settings()) for _ in range(2)]
     try:
 
         async def spend(ledger: SpendLedger) -> int:

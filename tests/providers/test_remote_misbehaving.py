@@ -309,3 +309,54 @@ async def test_text_that_is_no_unicode(server: MisbehavingServer) -> None:
     with pytest.raises(InvalidInput, match="surrogate"):
         await embed(load(server.url), ["a \ud800 b"])
     assert server.requests == []
+
+
+async def test_an_endpoint_that_keeps_failing_is_left_alone_then_tried(server: MisbehavingServer) -> None:
+    provider = load(server.url, max_attempts=1, breaker_failures=2, breaker_open_s=0.3)
+
+    def state() -> str:
+        return str(provider.status()[0]["breaker"])
+
+    server.always = failing(500)
+    for _ in range(4):
+        with pytest.raises(EndpointUnavailable):
+            await embed(provider)
+    assert (state(), len(server.requests)) == ("open", 2)
+    await asyncio.sleep(0.35)
+    assert state() == "half-open"
+    with pytest.raises(EndpointUnavailable):
+        await embed(provider)
+    assert (state(), len(server.requests)) == ("open", 3)
+    server.always = None
+    await asyncio.sleep(0.35)
+    await embed(provider)
+    assert (state(), len(server.requests)) == ("closed", 4)
+
+
+async def test_a_storm_of_too_many_requests_opens_no_breaker(server: MisbehavingServer) -> None:
+    server.always = failing(429)
+    provider = load(server.url, breaker_failures=2)
+    for _ in range(3):
+        with pytest.raises(EndpointUnavailable):
+            await embed(provider)
+    [status] = provider.status()
+    assert (status["breaker"], status["limited"], len(server.requests)) == ("closed", 9, 9)
+
+
+async def test_requests_wait_for_their_rate(server: MisbehavingServer) -> None:
+    provider = load(server.url, requests_per_minute=120)
+    started = time.monotonic()
+    await asyncio.gather(*(provider.embed([f"text {i}"], "document") for i in range(14)))
+    assert time.monotonic() - started >= 1, "12 at once, then one each half second"
+    await provider.close()
+
+
+async def test_a_host_gets_so_many_requests_at_once(server: MisbehavingServer) -> None:
+    provider = load(server.url, max_concurrency=2)
+    server.always = lambda exchange: (
+        exchange.server.released.wait(0.02),
+        exchange.send_json(exchange.answer),
+    )
+    await asyncio.gather(*(provider.embed([f"text {i}"], "document") for i in range(10)))
+    assert server.most_at_once == 2
+    await provider.close()

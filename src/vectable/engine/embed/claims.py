@@ -94,6 +94,16 @@ class Claims:
             return list(keys), False
         return [], False
 
+    async def prune(self) -> None:
+        """Forgets the claims of processes that ended."""
+        entries = await self._state.scan(_PREFIX)
+        dead = {n: e.revision for n, e in entries.items() if not ((c := _read(e)) and c.alive())}
+        if dead:
+            try:
+                await self._state.commit(dead, deletes=list(dead))
+            except Conflict:
+                pass  # some were taken over just now: the others can wait
+
     def _taken(self, key: bytes, entry: Entry | None) -> bool:
         claim = None if entry is None else _read(entry)
         if claim is None:

@@ -319,6 +319,11 @@ class Embedder:
         await run.run({key: items[position] for key, position in mine.items()})
         work.inference_ms += (time.perf_counter() - started) * 1000
 
+    async def maintain(self) -> None:
+        """Housekeeping: prunes what processes that died have left. Safe at any time."""
+        if self._claims is not None:
+            await self._claims.prune()
+
     async def close(self) -> None:
         """Releases the models."""
         await self.models.close()
