@@ -12,6 +12,7 @@ import pytest
 from tests.providers.clip_forms import FORMS, WHOLE, write_clip
 from tests.providers.test_golden import picture, read
 from vectable import providers
+from vectable.core.recipe import Tokens
 from vectable.errors import InvalidInput, ModelUnavailable, ProviderError, Unsupported
 from vectable.interfaces import EmbeddingProvider
 from vectable.providers.tokenization import Tokenization
@@ -36,7 +37,7 @@ def test_every_form_gives_the_vectors_of_the_reference(form: str, tmp_path: Path
     np.testing.assert_allclose(embed(provider, GOLDEN["given"]), GOLDEN["texts"], atol=5e-5)
     np.testing.assert_allclose(embed(provider, PICTURES), GOLDEN["images"], atol=5e-5)
     assert (provider.dimensions, provider.max_tokens) == (12, 32)
-    assert provider.modalities == {"text", "image"}
+    assert provider.modalities == {"text", "tokens", "image"}
     assert provider.normalizes == (form == "sentence-transformers")
     assert provider.prompt("query") == ""
 
@@ -55,6 +56,14 @@ def test_token_ids_equal_the_reference_from_one_file_and_from_two(form: str, tmp
     root = directory / "0_CLIPModel" if form == "sentence-transformers" else directory
     found = Tokenization(root, 32, {}).encode(GOLDEN["given"])
     assert [list(ids) for ids in found] == GOLDEN["ids"]
+
+
+def test_token_ids_are_embedded_as_their_text_is(tmp_path: Path, load_path: Load) -> None:
+    provider = load_path(write_clip(tmp_path / "clip"))
+    given = [Tokens(tuple(ids)) for ids in GOLDEN["ids"][:3]]
+    np.testing.assert_allclose(embed(provider, given), GOLDEN["texts"][:3], atol=5e-5)
+    with pytest.raises(InvalidInput, match="520 is no token"):
+        embed(provider, [Tokens((520,))])
 
 
 def test_the_card_comes_from_the_files(tmp_path: Path) -> None:

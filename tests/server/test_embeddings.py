@@ -109,6 +109,17 @@ def test_preloaded(api: httpx.Client) -> None:
     check_problem(api.post("/api/v1/embeddings/models/a b/preload"), 400, "invalid-input")
 
 
+def test_unloaded(api: httpx.Client) -> None:
+    models = "/api/v1/embeddings/models"
+    assert api.post(f"{models}/hashing/24/preload").status_code == 200
+    assert api.post(f"{models}/hashing/24/unload").json() == {"id": "hashing/24", "unloaded": True}
+    assert api.post(f"{models}/hashing/24/unload").json() == {"id": "hashing/24", "unloaded": False}
+    loaded = {model["id"] for model in api.get(models).json()["models"] if model["loaded"]}
+    assert "hashing/24" not in loaded
+    assert api.post(GENERATE, json={"text": "a", "model": "hashing/24"}).json()["dimensions"] == 24
+    check_problem(api.post(f"{models}/no/such/unload"), 404, "model-not-found")
+
+
 def test_cache_cleared(api: httpx.Client) -> None:
     clear = "/api/v1/embeddings/cache/clear"
     api.post(clear, json={"persistent": True})

@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.providers.clip_forms import write_clip
+from tests.providers.reference import write_tiny_bert
 from vectable.errors import AccessDenied, Conflict, InvalidInput
 from vectable.server.gate import is_loopback
 from vectable.server.run import check_address, listen
@@ -202,6 +204,28 @@ def test_what_would_have_to_be_fetched_is_not_loaded_ahead(tmp_path: Path) -> No
     with served(tmp_path / "db", shown + LOADING, str(tmp_path / "never"), str(log), **nothing) as url:
         assert loaded(url) == []
     assert "loading" not in log.read_text()
+
+
+def test_more_models_are_loaded_ahead_and_the_image_model_where_it_can_be(tmp_path: Path) -> None:
+    clip = str(write_clip(tmp_path / "clip"))
+    settings = {
+        "VECTABLE_FAKE_EMBEDDINGS": "0",
+        "VECTABLE_TEXT_MODEL": str(write_tiny_bert(tmp_path / "text")),
+        "VECTABLE_IMAGE_MODEL": clip,
+        "VECTABLE_PRELOAD_MODELS": "no/such-model, hashing/48",
+        "VECTABLE_CACHE_DIR": str(tmp_path / "cache"),
+    }
+    with served(tmp_path / "db", **settings) as url:
+        expected = sorted(["hashing/48", clip, settings["VECTABLE_TEXT_MODEL"]])
+        for _ in range(500):
+            if loaded(url) == expected:
+                break
+            time.sleep(0.05)
+        assert loaded(url) == expected
+        models = httpx.get(f"{url}/health").json()["models"]
+        assert models == {"text": settings["VECTABLE_TEXT_MODEL"], "image": clip}
+    with served(tmp_path / "db", VECTABLE_IMAGE_MODEL="no/such-model") as url:
+        assert httpx.get(f"{url}/health").json()["models"]["image"] is None
 
 
 def test_loading_ahead_can_be_declined(tmp_path: Path) -> None:

@@ -99,7 +99,18 @@ class Settings:
     preload: bool = setting(
         True,
         "models",
-        "Load the default text model as a server starts, in the background, where it is on this machine.",
+        "Load the default models as a server starts, in the background, where they are on this machine.",
+    )
+    preload_models: str = setting(
+        "",
+        "models",
+        "More models to load as a server starts, comma separated; fetched where they are not here yet.",
+    )
+    model_keep_alive_ms: int = setting(
+        0,
+        "models",
+        "How long a model stays in memory after its last use; 0: for as long as the process runs.",
+        unit="ms",
     )
     batch_size: int = setting(
         100,
@@ -190,6 +201,16 @@ class Settings:
         """Raises InvalidInput for a value that does not fit its setting."""
         for name, about, default in described_settings():
             _check(name, getattr(self, name), type(default), about)
+
+    @property
+    def preloaded_models(self) -> tuple[str, ...]:
+        """The names in `preload_models`."""
+        return tuple(name.strip() for name in self.preload_models.split(",") if name.strip())
+
+    @property
+    def named_models(self) -> frozenset[str]:
+        """The models that the settings name."""
+        return frozenset({self.text_model, self.image_model, *self.preloaded_models})
 
     @property
     def cache_directory(self) -> Path:

@@ -120,7 +120,8 @@ class TowerProvider:
         thread and stays open at `close`. Raises Unsupported where a tower gives another number."""
         self.model, self.dimensions, self.max_tokens = identity, dimensions, max_tokens
         self.normalizes = normalizes
-        self.modalities = frozenset(n for n, t in (("text", text), ("image", image)) if t is not None)
+        kinds = (("text", text), ("tokens", text), ("image", image))
+        self.modalities = frozenset(kind for kind, tower in kinds if tower is not None)
         self._text, self._image = text, image
         self._owned = None if executor else ThreadPoolExecutor(1, thread_name_prefix="vectable-infer")
         self._executor = executor or self._owned
@@ -174,10 +175,8 @@ class TowerProvider:
         for item in items:
             kind = "image" if isinstance(item, bytes) else "text"
             if kind not in self.modalities:
-                raise Unsupported(
-                    f"{self.model.id} does not embed {kind}s",
-                    hint=f"it takes {' and '.join(f'{m}s' for m in sorted(self.modalities))}",
-                )
+                other = "images" if kind == "text" else "text"
+                raise Unsupported(f"{self.model.id} does not embed {kind}s", hint=f"it takes {other}")
 
     def _run(self, items: list[Item], cancelled: threading.Event) -> Matrix:
         out = np.empty((len(items), self.dimensions), dtype=np.float32)

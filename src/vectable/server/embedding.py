@@ -19,8 +19,7 @@ T = TypeVar("T")
 
 def check_model(request: Request, name: str | None) -> None:
     """A name from the network is a model's, never a path on this machine. Raises InvalidInput."""
-    settings = database_of(request).settings
-    if name is None or name in (settings.text_model, settings.image_model):
+    if name is None or name in database_of(request).settings.named_models:
         return
     canonical_name(name)
     if Path(name).exists():

@@ -111,8 +111,7 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Ready | Non
         if ready is not None:
             ready(url_of(listener))
         beside = [asyncio.create_task(database.tend(), name="tend")]
-        if settings.preload:
-            beside.append(asyncio.create_task(_load_default_model(database), name="load the default model"))
+        beside.append(asyncio.create_task(_load_models(database, settings), name="load models"))
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -121,16 +120,25 @@ async def _serve(settings: Settings, listener: socket.socket, ready: Ready | Non
             await asyncio.wait(beside)
 
 
-async def _load_default_model(database: Database) -> None:
-    """So that the first search by text does not pay for it. Loads only what is on this machine: a download
-    nobody asked for is not begun. Never fails the server."""
+async def _load_models(database: Database, settings: Settings) -> None:
+    """So that their first use does not pay for it. Of the default models, loads what is on this machine: a
+    download nobody asked for is not begun. Never fails the server."""
+    defaults = [None, database.embedder.models.image()] if settings.preload else []
+    for name in defaults[:1] + [name for name in defaults[1:] if name]:
+        await _load_ahead(database, name, fetch=False)
+    for name in settings.preloaded_models:
+        await _load_ahead(database, name, fetch=True)
+
+
+async def _load_ahead(database: Database, name: str | None, *, fetch: bool) -> None:
+    called = name or "the default model"
     try:
-        if (await database.embedder.card(None)).cached:
-            await database.embedder.preload(None)
+        if fetch or (await database.embedder.card(name)).cached:
+            await database.embedder.preload(name)
     except VectableError as error:
-        log.warning("the default model could not be loaded ahead of its first use: %s", error)
+        log.warning("%s could not be loaded ahead of its first use: %s", called, error)
     except Exception:
-        log.exception("loading the default model ahead of its first use has failed")
+        log.exception("loading %s ahead of its first use has failed", called)
 
 
 def url_of(listener: socket.socket) -> str:

@@ -74,7 +74,7 @@ class ProviderSuite:
         assert provider.max_batch >= 1
         assert isinstance(provider.normalizes, bool)
         assert provider.modalities
-        assert provider.modalities <= {"text", "image"}
+        assert provider.modalities <= {"text", "tokens", "image"}
 
     def test_prompts_are_text(self, provider: EmbeddingProvider) -> None:
         for purpose in ("query", "document"):

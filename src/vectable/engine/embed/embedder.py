@@ -97,6 +97,10 @@ class Embedder:
         """Loads a model; its card and the milliseconds it took."""
         return await self.models.preload(model)
 
+    async def unload(self, model: str | None) -> bool:
+        """Lets go of a model's weights; whether it was loaded. Raises ModelNotFound, Unsupported."""
+        return self.models.unload(model)
+
     def cache_stats(self) -> dict[str, Any]:
         """Size, limit, hits, misses, evictions and bytes of the cache's memory tier."""
         return self._tiers.stats()

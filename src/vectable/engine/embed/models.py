@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from vectable.config import Settings
-from vectable.errors import InvalidInput, ModelNotFound
-from vectable.interfaces import EmbeddingProvider, ModelCard, ModelLibrary
+from vectable.errors import InvalidInput, ModelNotFound, Unsupported, VectableError
+from vectable.interfaces import EmbeddingProvider, ModelCard, ModelLibrary, RemoteEmbeddingProvider
 
 
 class Models:
@@ -22,6 +22,12 @@ class Models:
         self._by_name: dict[str, EmbeddingProvider] = {}
         self._by_id: dict[str, EmbeddingProvider] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._used_at: dict[str, float] = {}
+        """When those that may be unloaded were last asked for; a provider of one's own is not among them."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._kept_alive_s = settings.model_keep_alive_ms / 1000
+        self.on_unload: Callable[[str], None] | None = None
+        """Told the id of a model that goes."""
         self.on_download: Callable[[str, int, int], None] | None = None
         """Hears of downloads begun from now on, on their threads: (file, bytes done, bytes in all)."""
 
@@ -29,6 +35,15 @@ class Models:
     def default(self) -> str:
         """The name of the default text model."""
         return self._settings.text_model
+
+    def image(self) -> str | None:
+        """The name of the default image model; None where it cannot be had on this machine. Never raises."""
+        name = self._settings.image_model
+        try:
+            card = self._resolve(name) if name else None
+        except VectableError:
+            return None
+        return name if card is not None and card.cached and "image" in card.modalities else None
 
     def _named(self, model: str | None) -> str:
         if model is not None and not isinstance(model, str):
@@ -52,12 +67,16 @@ class Models:
         try:
             if (provider := self._by_name.get(name)) and provider.model.id != self._resolve(name).id:
                 return name
-            return self._library.resolve(name, allow_paths=self._settings.model_paths, fake=False).id
+            return self._library.resolve(name, allow_paths=self._may_be_path(name), fake=False).id
         except (InvalidInput, ModelNotFound):
             return name
 
     def _resolve(self, name: str) -> ModelCard:
-        return self._library.resolve(name, allow_paths=self._settings.model_paths, fake=self._fake)
+        return self._library.resolve(name, allow_paths=self._may_be_path(name), fake=self._fake)
+
+    def _may_be_path(self, name: str) -> bool:
+        """Names in the settings are of whoever runs this, so they may be paths where others may not."""
+        return self._settings.model_paths or name in self._settings.named_models or name in self._by_id
 
     def cards(self) -> list[ModelCard]:
         """Every well-known model, and every loaded one."""
@@ -74,6 +93,7 @@ class Models:
         """The loaded model; the first call loads it (seconds). Raises ModelNotFound, ModelUnavailable."""
         name = self._named(model)
         if name in self._by_name:
+            self._touch(self._by_name[name].model.id)
             return self._by_name[name]
         try:
             canonical = self._resolve(name).id
@@ -86,12 +106,50 @@ class Models:
                     self._library.load,
                     name,
                     cache_dir=self._settings.cache_directory / "models",
-                    allow_paths=self._settings.model_paths,
+                    allow_paths=self._may_be_path(name),
                     fake=self._fake,
                     progress=self.on_download,
                 )
+                if not isinstance(provider, RemoteEmbeddingProvider):
+                    self._used_at[provider.model.id] = time.monotonic()
             self.add(name, provider)
+        self._touch(provider.model.id)
         return provider
+
+    def _touch(self, id: str) -> None:
+        if id not in self._used_at:
+            return
+        self._used_at[id] = time.monotonic()
+        if self._kept_alive_s and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._kept_alive_s, self._unload_idle)
+
+    def _unload_idle(self) -> None:
+        now = time.monotonic()
+        for idle in [i for i, used in self._used_at.items() if now - used >= self._kept_alive_s]:
+            self._drop(idle)
+        self._timer = None
+        if self._used_at:
+            wait = min(self._used_at.values()) + self._kept_alive_s - now
+            self._timer = asyncio.get_running_loop().call_later(max(wait, 0.001), self._unload_idle)
+
+    def unload(self, model: str | None) -> bool:
+        """Lets go of a model's weights; what is being computed with it comes to its end first. Whether it was
+        loaded. The next use loads it again. Raises ModelNotFound, and Unsupported for a model that holds no
+        weights here (a remote one, a provider of one's own)."""
+        found = self.card(model).id
+        if found not in self._by_id:
+            return False
+        if found not in self._used_at:
+            raise Unsupported(f"{found} holds no weights here that could be unloaded", hint="leave it be")
+        self._drop(found)
+        return True
+
+    def _drop(self, id: str) -> None:
+        # Not closed: whoever is computing with it holds it too, and its memory goes with the last of them.
+        del self._by_id[id], self._used_at[id]
+        self._by_name = {n: p for n, p in self._by_name.items() if p.model.id != id}
+        if self.on_unload is not None:
+            self.on_unload(id)
 
     async def preload(self, model: str | None) -> tuple[ModelCard, float]:
         """Loads a model ahead of its first use; its card, and the milliseconds it took."""
@@ -105,7 +163,11 @@ class Models:
 
     async def close(self) -> None:
         """Releases every model."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for provider in self._by_id.values():
             await provider.close()
         self._by_id.clear()
         self._by_name.clear()
+        self._used_at.clear()

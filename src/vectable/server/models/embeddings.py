@@ -46,6 +46,11 @@ class PreloadResponse(BaseModel):
     load_ms: float = Field(description="Next to nothing where the model was loaded already.")
 
 
+class UnloadResponse(BaseModel):
+    id: str
+    unloaded: bool = Field(description="Whether it was in memory.")
+
+
 class ClearRequest(Body):
     """Which tiers of the vector cache to clear."""
 

@@ -17,6 +17,7 @@ from vectable.server.models.embeddings import (
     GenerateResponse,
     ModelsResponse,
     PreloadResponse,
+    UnloadResponse,
 )
 from vectable.server.models.shapes import ModelState
 from vectable.server.routing import Route, database_of, writes
@@ -109,6 +110,23 @@ async def preload(
     check_model(request, id)
     card, load_ms = await named_model(database_of(request).embedder.preload(id), id)
     return answer({"id": card.id, "dimensions": card.dimensions, "load_ms": round(load_ms, 3)})
+
+
+@router.post(
+    "/models/{id:path}/unload",
+    summary="Let go of a model",
+    responses=responses(UnloadResponse, {"id": _MODEL, "unloaded": True}, refuses=(404, 422)),
+)
+@writes
+async def unload(
+    request: Request,
+    id: Annotated[str, PathParameter(description="A model's id, slashes and all.", examples=[_MODEL])],
+) -> Response:
+    """Gives back a model's memory; its next use loads it again. `unloaded` false: it was not in memory."""
+    check_model(request, id)
+    embedder = database_of(request).embedder
+    card = await embedder.card(id)
+    return answer({"id": card.id, "unloaded": await embedder.unload(id)})
 
 
 @router.post(

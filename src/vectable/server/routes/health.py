@@ -42,7 +42,7 @@ async def health(request: Request) -> Response:
     found = {
         "status": "healthy",
         "uptime": round(time.monotonic() - request.app.state.started, 3),
-        "models": {"text": database.settings.text_model, "image": None},
+        "models": {"text": database.settings.text_model, "image": database.embedder.models.image()},
         "cache": {
             "size": cache["size"],
             "maxSize": cache["max_size"],

@@ -1,0 +1,115 @@
+"""The models in memory: loaded when needed, several at once, let go when told or idle, never mistaken."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.providers.clip_forms import write_clip
+from tests.providers.reference import write_tiny_bert
+from vectable import providers
+from vectable.config import Settings
+from vectable.engine.embed import Embedder
+from vectable.errors import InvalidInput, ModelNotFound, Unsupported
+from vectable.providers.hashing import HashingProvider
+from vectable.state.memory import NoVectorCache
+
+
+def embedder(tmp_path: Path, **settings: Any) -> Embedder:
+    found = Settings(cache_dir=str(tmp_path / "cache"), fake_embeddings=False, **settings)
+    return Embedder(providers, found, NoVectorCache())
+
+
+async def test_several_at_once_each_loaded_on_first_use_and_unloaded_when_told(tmp_path: Path) -> None:
+    text, clip = str(write_tiny_bert(tmp_path / "text")), str(write_clip(tmp_path / "clip"))
+    engine = embedder(tmp_path, text_model=text)
+    assert engine.models.loaded_ids() == []
+    first = await engine.encode(["a man"], cache=False)
+    other = await engine.encode(["a man"], clip, cache=False)
+    assert (first.dimensions, other.dimensions) == (16, 12)
+    assert engine.models.loaded_ids() == sorted([text, clip])
+    gone = weakref.ref(await engine.models.provider(clip))
+    assert await engine.unload(clip)
+    assert not await engine.unload(clip)
+    gc.collect()
+    assert gone() is None, "its weights are still held"
+    assert engine.models.loaded_ids() == [text]
+    again = await engine.encode(["a man"], clip, cache=False)
+    np.testing.assert_array_equal(again.vectors, other.vectors)
+    await engine.close()
+
+
+async def test_what_is_being_computed_is_finished_by_the_model_that_was_unloaded(tmp_path: Path) -> None:
+    engine = embedder(tmp_path, text_model=str(write_tiny_bert(tmp_path / "text")))
+    expected = await engine.encode(["a man", "the plane"], cache=False)
+    calls = [asyncio.create_task(engine.encode(["a man", "the plane"], cache=False)) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert await engine.unload(None)
+    for encoded in await asyncio.gather(*calls):
+        np.testing.assert_array_equal(encoded.vectors, expected.vectors)
+    await engine.close()
+
+
+async def test_an_idle_model_goes_and_one_in_use_stays(tmp_path: Path) -> None:
+    used, idle = str(write_tiny_bert(tmp_path / "used")), str(write_clip(tmp_path / "idle"))
+    engine = embedder(tmp_path, text_model=used, model_keep_alive_ms=400)
+    await engine.preload(idle)
+    while idle in engine.models.loaded_ids():
+        await engine.encode(["a man"])
+        await asyncio.sleep(0.02)
+    assert engine.models.loaded_ids() == [used]
+    while engine.models.loaded_ids():
+        await asyncio.sleep(0.02)
+    await engine.close()
+
+
+async def test_without_keep_alive_nothing_is_ever_let_go(tmp_path: Path) -> None:
+    engine = embedder(tmp_path, text_model=str(write_tiny_bert(tmp_path / "text")))
+    await engine.preload(None)
+    assert engine.models._timer is None
+    await engine.close()
+
+
+async def test_a_model_nobody_knows_is_an_error_and_answered_by_no_other(tmp_path: Path) -> None:
+    engine = embedder(tmp_path)
+    with pytest.raises(ModelNotFound, match="all-MiniLM-L6-v9"):
+        await engine.unload("all-MiniLM-L6-v9")
+    own = HashingProvider(8)
+    engine.models.add("mine", own)
+    with pytest.raises(Unsupported, match="unloaded"):
+        await engine.unload("hashing/8")
+    await engine.close()
+
+
+def test_the_image_model_is_there_only_where_it_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    clip, text = str(write_clip(tmp_path / "clip")), str(write_tiny_bert(tmp_path / "text"))
+
+    def image(name: str, **more: Any) -> str | None:
+        return embedder(tmp_path, image_model=name, **more).models.image()
+
+    assert image("openai/clip-vit-base-patch32") is None
+    assert image("ml-illustrated/efficientnet-lite0") == "ml-illustrated/efficientnet-lite0"
+    assert image(clip) == image(clip, model_paths=False) == clip
+    for none in ("", text, "no such model", "no/such-model", str(tmp_path / "nowhere")):
+        assert image(none) is None
+
+
+async def test_paths_are_for_those_who_set_them(tmp_path: Path) -> None:
+    mine, other = str(write_tiny_bert(tmp_path / "mine")), str(write_tiny_bert(tmp_path / "other"))
+    more = str(write_clip(tmp_path / "more"))
+    engine = embedder(tmp_path, text_model=mine, preload_models=f" {more}, ", model_paths=False)
+    assert (await engine.encode(["a man"])).dimensions == 16
+    assert (await engine.encode(["a man"], more)).dimensions == 12
+    with pytest.raises(InvalidInput, match="is a path"):
+        await engine.encode(["a man"], other)
+    assert {mine, more} <= {card.id for card in engine.cards() if card.loaded}
+    await engine.close()
