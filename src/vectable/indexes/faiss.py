@@ -26,12 +26,18 @@ from vectable.indexes.structures import (
 from vectable.interfaces import Progress
 
 
+_RESERVOIR = 13
+
+
 class FaissIndex:
     """An immutable structure over positions 0..size-1. Searches may run in any number of threads at once."""
 
     def __init__(self, structure: Any, facts: Mapping[str, Any]) -> None:
         self._structure = structure
         self._facts = dict(facts)
+        if self.kind == "fast-scan":
+            # Of the ways Faiss has to keep the best, the one that stays fast where few rows pass a filter.
+            structure.implem = _RESERVOIR
         self.efforts: Sequence[int] = efforts(self.kind, structure, facts["parameters"])
 
     @property
