@@ -25,7 +25,6 @@ from vectable.indexes.structures import (
 )
 from vectable.interfaces import Progress
 
-
 _RESERVOIR = 13
 
 

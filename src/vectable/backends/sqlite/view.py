@@ -35,6 +35,8 @@ from vectable.drivers.sqlite import SqliteDriver
 from vectable.interfaces import Candidates, Position, Pushed
 
 BATCH = 1_000
+_AT_ONCE = 1 << 14
+"""As many parameters, a power of two, as a statement surely takes."""
 
 
 class SqliteView:
@@ -220,7 +222,7 @@ def get_unchanged(
 ) -> RecordBatch | None:
     """See `Backend.get_unchanged`: by one statement, which sees one moment without a transaction around it.
     None also for more keys than it takes."""
-    if len(keys) > IN_LIST:
+    if len(keys) > _AT_ONCE:
         return None
     chosen, asked = selection(layout, columns, versions), padded(keys)
     beside = f"{PLACE} AS s LEFT JOIN {layout.rows} AS t ON t.key IN ({','.join('?' * len(asked))})"

@@ -53,8 +53,8 @@ class SimilarSearch:
                 prepared, target, place, at_least, unlimited, ["ordered by columns"]
             )
         fallbacks: list[str] = []
-        if place is None and not unlimited:
-            result = await self._unchanged(prepared, target)
+        if not unlimited:
+            result = await self.unchanged(prepared, target)
             if result is not None:
                 return result
         for _ in range(ATTEMPTS):
@@ -89,16 +89,23 @@ class SimilarSearch:
         wanted = tuple(prepared.compiled.filter or ())
         return self._reader.read(prepared.table, target.version, target.stale, wanted, at_least)
 
-    async def _unchanged(self, prepared: Prepared, target: Target) -> SearchResult | None:
+    async def unchanged(
+        self, prepared: Prepared, target: Target, most: int | None = None
+    ) -> SearchResult | None:
         """The first page by the rows already held: the statement that fetches its rows tells whether the
-        table has changed since. None where it has, or where it takes a view to answer."""
+        table has changed since. None where it has, or where it takes a view to answer; and at once where
+        more than `most` rows are held."""
         clock = Clock()
+        if prepared.cursor is not None or not prepared.by_score:
+            return None
         table, compiled = prepared.table, prepared.compiled
         resident = self._reader.held(table, target.version, target.stale)
         if resident is None or resident.moving or not self._proves:
             return None
         snapshot = resident.snapshot
         if snapshot is None or not snapshot.has(compiled.filter):
+            return None
+        if most is not None and snapshot.size > most:
             return None
         eligible = await self._by_columns(prepared, snapshot)
         if eligible is None:
@@ -114,7 +121,8 @@ class SimilarSearch:
             table, snapshot.mark, keys, selection.columns, selection.versions
         )
         if batch is None or len(batch) != len(keys):
-            return None  # the view that is opened now notes that the table is moving
+            resident.moving = True
+            return None
         clock.lap("fetch")
         self._reader.upkeep.after_search(resident, snapshot, target.column, table.indexes)
         return page_of(prepared, target, snapshot, eligible, answer, span, selection.rows(batch), clock)
