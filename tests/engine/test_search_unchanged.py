@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import vectable
 from vectable.backends.sqlite import SqliteBackend
 from vectable.blocking import Database, Table
+from vectable.engine.search.searcher import Searcher
 
 ROWS = 300
 
@@ -91,3 +93,45 @@ def test_dropping_a_column_that_is_read_is_noticed(tmp_path: Path) -> None:
         assert "part" not in rows[0]
         with pytest.raises(vectable.errors.UnknownColumn):
             found(table, part=1)
+
+
+async def test_small_searches_are_answered_by_the_loop_which_hears_others_in_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with vectable.connect(tmp_path / "db") as database:
+        filled(database)
+    hops = 0
+    hop = Searcher._hop
+
+    async def counted(self, read):
+        nonlocal hops
+        hops += 1
+        return await hop(self, read)
+
+    async with await vectable.connect_async(tmp_path / "db") as database:
+        table = await database.table("t")
+        vectors = np.random.default_rng(5).standard_normal((40, 8)).astype(np.float32)
+        queries = [table.similar(vector, on="v").limit(3) for vector in vectors]
+        expected = [(await query.collect()).scores for query in queries]
+        await asyncio.sleep(0)
+        monkeypatch.setattr(Searcher, "_hop", counted)
+        passes = 0
+
+        async def listen() -> None:
+            nonlocal passes
+            while True:
+                passes += 1
+                await asyncio.sleep(0)
+
+        listener = asyncio.create_task(listen())
+        found = await asyncio.gather(*(query.collect() for query in queries))
+        listener.cancel()
+        assert [f.scores for f in found] == expected
+        assert hops == 0
+        assert passes >= len(queries)
+        impatient = [asyncio.create_task(query.collect()) for query in queries]
+        await asyncio.sleep(0)
+        for task in impatient[1::2]:
+            task.cancel()
+        done = await asyncio.gather(*impatient, return_exceptions=True)
+        assert [d.scores for d in done[::2]] == expected[::2], "those who stay are answered"

@@ -74,6 +74,7 @@ class Searcher:
         self._reader = Reader(database_id, backend, registry, directory, pool)
         self._similar = SimilarSearch(self._reader)
         self._preparer = Preparer()
+        self._turn = asyncio.Lock()
 
     async def _hop(self, read: Coroutine[Any, Any, _T]) -> _T:
         if not self._reader.inline:
@@ -94,17 +95,25 @@ class Searcher:
         Raises InvalidInput and its kin, CursorExpired, BackendTimeout, and the backend's errors."""
         if self._reader.inline and query.similar is not None:
             prepared = self._preparer.prepare(table, query, context, vector)
-            found = self._at_once(prepared)
+            found = await self._at_once(prepared)
             if found is not None:
                 return found
         return await self._hop(self._run(table, query, context, vector, at_least))
 
-    def _at_once(self, prepared: Prepared) -> SearchResult | None:
-        """What a small table answers in less time than another thread takes to be told of it."""
+    async def _at_once(self, prepared: Prepared) -> SearchResult | None:
+        """What a small table answers here in less time than another thread takes to be told of it. One such
+        search a pass of the loop, so that between two the loop hears of new connections."""
         target = prepared.target
         if target is None or prepared.limit + prepared.offset > _FEW_HITS:
             return None
-        return drive(self._similar.unchanged(prepared, target, FLAT_ROWS))
+        held = self._similar.held(prepared, target)
+        if held is None or held[1].size > FLAT_ROWS:
+            return None
+        await self._turn.acquire()
+        try:
+            return drive(self._similar.unchanged(prepared, target))
+        finally:
+            asyncio.get_running_loop().call_soon(self._turn.release)
 
     def run_here(
         self,

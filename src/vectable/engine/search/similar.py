@@ -89,24 +89,28 @@ class SimilarSearch:
         wanted = tuple(prepared.compiled.filter or ())
         return self._reader.read(prepared.table, target.version, target.stale, wanted, at_least)
 
-    async def unchanged(
-        self, prepared: Prepared, target: Target, most: int | None = None
-    ) -> SearchResult | None:
-        """The first page by the rows already held: the statement that fetches its rows tells whether the
-        table has changed since. None where it has, or where it takes a view to answer; and at once where
-        more than `most` rows are held."""
-        clock = Clock()
-        if prepared.cursor is not None or not prepared.by_score:
+    def held(self, prepared: Prepared, target: Target) -> tuple[Resident, Snapshot] | None:
+        """The rows a first page can be searched over without looking at the backend first: held, and of a
+        table that was last found still."""
+        if prepared.cursor is not None or not prepared.by_score or not self._proves:
             return None
-        table, compiled = prepared.table, prepared.compiled
-        resident = self._reader.held(table, target.version, target.stale)
-        if resident is None or resident.moving or not self._proves:
+        resident = self._reader.held(prepared.table, target.version, target.stale)
+        if resident is None or resident.moving:
             return None
         snapshot = resident.snapshot
-        if snapshot is None or not snapshot.has(compiled.filter):
+        if snapshot is None or not snapshot.has(prepared.compiled.filter):
             return None
-        if most is not None and snapshot.size > most:
+        return resident, snapshot
+
+    async def unchanged(self, prepared: Prepared, target: Target) -> SearchResult | None:
+        """The first page by the rows already held: the statement that fetches its rows tells whether the
+        table has changed since. None where it has, or where it takes a view to answer."""
+        clock = Clock()
+        table, compiled = prepared.table, prepared.compiled
+        held = self.held(prepared, target)
+        if held is None:
             return None
+        resident, snapshot = held
         eligible = await self._by_columns(prepared, snapshot)
         if eligible is None:
             return None
