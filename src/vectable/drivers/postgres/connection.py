@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import Any, TypeAlias
 
@@ -10,10 +11,12 @@ import numpy as np
 
 from vectable.drivers.postgres.address import Address
 from vectable.drivers.postgres.names import SCHEMA, quote
+from vectable.errors import InvalidInput
 
 Connection: TypeAlias = asyncpg.Connection
 
 _HEAD = struct.Struct(">HH")
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
 async def connect(
@@ -26,7 +29,11 @@ async def connect(
     """A connection whose session is as ours are: UTC, our schema and pgvector's on the search path, no
     just-in-time compilation. `vector_schema` None: pgvector is not there yet, so vectors cannot be read.
 
-    The errors are the driver's: translate them."""
+    The errors are the driver's: translate them. Raises InvalidInput for files the address names in vain."""
+    for name in _FILES:
+        file = address.keywords.get(name)
+        if file and not os.access(file, os.R_OK):
+            raise InvalidInput(f"{name} of the PostgreSQL address, {file!r}, is no file that can be read")
     path = ["pg_catalog", quote(SCHEMA)] + ([quote(vector_schema)] if vector_schema else [])
     connection: Connection = await asyncpg.connect(
         **address.arguments,

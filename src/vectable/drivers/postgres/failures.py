@@ -60,7 +60,8 @@ def translate(error: BaseException, where: str) -> VectableError:
     if isinstance(error, asyncpg.PostgresError):
         return _of_server(error, where)
     if isinstance(error, pg.ClientConfigurationError):
-        return InvalidInput(f"the PostgreSQL address cannot be used: {error}")
+        text, _, more = str(error).partition("\nHINT: ")
+        return InvalidInput(f"the PostgreSQL address cannot be used: {text}", hint=more.strip())
     if isinstance(error, ssl.SSLError):
         return BackendUnavailable(
             f"no TLS connection to {where}: {error.reason or error}",
@@ -68,6 +69,11 @@ def translate(error: BaseException, where: str) -> VectableError:
         )
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
         return BackendUnavailable(f"{where} did not answer in time", hint=_DOWN_HINT)
+    if isinstance(error, ConnectionError) and "rejected SSL" in str(error):
+        return BackendUnavailable(
+            f"{where} offers no TLS, which sslmode asks for",
+            hint="turn it on there (ssl = on), or say sslmode=disable where the way is trusted",
+        )
     if is_lost(error):
         return BackendUnavailable(
             f"the connection to {where} was lost", hint="the same call may succeed in a moment"
