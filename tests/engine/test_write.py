@@ -230,3 +230,49 @@ async def test_a_filter_on_a_column_that_is_not_there(engine: Engine) -> None:
     await engine.catalog.create(LOCAL, "t", COLUMNS)
     with pytest.raises(UnknownColumn, match="did you mean 'stars'"):
         await engine.writer.delete(LOCAL, "t", {"column": "start", "operator": "=", "value": 1})
+
+
+async def test_a_stream_is_drawn_at_most_one_batch_ahead(engine: Engine) -> None:
+    await engine.catalog.create(LOCAL, "t", COLUMNS)
+    drawn = 0
+
+    async def batches() -> AsyncIterator[list[dict[str, Any]]]:
+        nonlocal drawn
+        for n in range(20):
+            drawn = n + 1
+            yield [{"id": f"{n}-{i}"} for i in range(3)]
+
+    ahead: list[int] = []
+    done = await engine.writer.insert_stream(
+        LOCAL, "t", batches(), progress=lambda rows, _: ahead.append(drawn - rows // 3)
+    )
+    assert done.inserted == 60
+    assert max(ahead) <= 1
+
+
+async def test_a_source_that_fails_leaves_what_it_gave_before(engine: Engine) -> None:
+    await engine.catalog.create(LOCAL, "t", COLUMNS)
+
+    async def batches() -> AsyncIterator[list[dict[str, Any]]]:
+        yield [{"id": "a"}]
+        yield [{"id": "b"}]
+        raise OSError("the source broke")
+
+    with pytest.raises(OSError, match="the source broke"):
+        await engine.writer.insert_stream(LOCAL, "t", batches())
+    assert [row["id"] for row in await engine.rows("t")] == ["a", "b"]
+
+
+async def test_many_arrays_are_checked_like_each_by_itself(engine: Engine) -> None:
+    columns: dict[str, Any] = {"v": {"type": "vector", "dimensions": 3}}
+    await engine.catalog.create(LOCAL, "t", columns)
+    good = [{"id": kind, "v": np.array([1, 1, 1], kind)} for kind in ("f4", "f8", "i4", ">f4", "f2")]
+    await engine.writer.insert(LOCAL, "t", [*good, {"id": "x", "v": np.array([0.5, 1, 1])}])
+    bad = [np.zeros(3, "f4"), np.full(3, np.nan, "f4"), np.full(3, 1e300), np.ones(2, "f4"), np.ones((1, 3))]
+    for vector in bad:
+        rows = [{"id": f"n{i}", "v": np.ones(3, "f4")} for i in range(600)]
+        rows[555]["v"] = vector
+        with pytest.raises(InvalidRow, match="row 555, column 'v'") as caught:
+            await engine.writer.insert(LOCAL, "t", rows)
+        assert caught.value.context["row"] == 555
+    assert len(await engine.rows("t")) == 6

@@ -83,7 +83,7 @@ def encode_key(key: Key) -> KeyBytes:
     if not key:
         raise InvalidInput("a key needs at least one part")
     try:
-        encoded = b"".join(_encode_part(part) for part in key)
+        encoded = _encode_part(key[0]) if len(key) == 1 else b"".join(map(_encode_part, key))
     except UnicodeEncodeError:
         raise InvalidInput("a key holds text that is not valid UTF-8") from None
     if len(encoded) > _MAX_BYTES:

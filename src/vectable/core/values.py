@@ -45,6 +45,8 @@ def check_text(value: object) -> str:
 
 def check_int(value: object) -> int:
     """A 64-bit integer; a float is accepted when it is whole. Raises InvalidInput."""
+    if type(value) is int and -_INT64 <= value < _INT64:
+        return value
     if isinstance(value, (float, np.floating)) and float(value).is_integer() and abs(float(value)) <= 2**53:
         value = int(value)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
@@ -63,6 +65,8 @@ def _short(number: int) -> str:
 
 def check_float(value: object) -> float:
     """A finite 64-bit float. Raises InvalidInput."""
+    if type(value) is float and math.isfinite(value):
+        return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise _refuse("a number", value)
     try:

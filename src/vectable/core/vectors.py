@@ -89,6 +89,23 @@ def check_vector(value: object, dimensions: int, metric: Metric) -> Vector:
     return vector
 
 
+def stored_arrays(values: Sequence[object], dimensions: int, metric: Metric) -> list[bytes] | None:
+    """The stored forms of many vectors at once, where all are good numpy arrays of one type of number; else
+    None, and `check_vector` says of each what it is."""
+    first = values[0] if values else None
+    if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiu":
+        return None
+    form, shape = first.dtype, (dimensions,)
+    if not all(type(v) is np.ndarray and v.dtype == form and v.shape == shape for v in values):
+        return None
+    with np.errstate(over="ignore"):
+        matrix = np.array(values, dtype=_LITTLE_FLOAT32)
+    if not np.isfinite(matrix).all() or (metric is Metric.COSINE and not matrix.any(axis=1).all()):
+        return None
+    data, size = matrix.tobytes(), 4 * dimensions
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
 def to_bytes(vector: Vector) -> bytes:
     """Little-endian float32 components: the stored form."""
     return np.ascontiguousarray(vector, dtype=_LITTLE_FLOAT32).tobytes()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
@@ -17,17 +16,17 @@ from vectable.core.recipe import content_key, render
 from vectable.core.rows import Guard, OnConflict, Put, Row
 from vectable.core.schema import Column, ColumnType, Table
 from vectable.core.values import check_default, value_check
-from vectable.core.vectors import check_vector, to_bytes
+from vectable.core.vectors import check_vector, stored_arrays, to_bytes
 from vectable.engine.definitions import RESERVED
 from vectable.errors import InvalidInput, InvalidRow, KeyExists, TooLarge, VectableError, did_you_mean
 
 _ABSENT = object()
+_TOGETHER = 500
 KeyOut = Any
 """A key as users see it: its one part, or a list of parts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """One row ready to be written. `given`: stored vectors by version id, None where the user gave none."""
 
     key: KeyBytes
@@ -47,8 +46,35 @@ class RowCheck:
         self._computed = {c.name for c in table.vector_columns if c.embedding is not None}
         self._known = frozenset(c.name for c in table.columns) - self._computed
 
-    def row(self, row: Mapping[str, Any], position: int, make_id: Callable[[int], str]) -> Prepared:
-        """Raises InvalidRow or TooLarge, naming the row's position and the column."""
+    def rows(self, rows: Sequence[Mapping[str, Any]], make_id: Callable[[int], str]) -> list[Prepared]:
+        """Every row as `row` has it, with a look at many vectors at once where they are arrays."""
+        prepared: list[Prepared] = []
+        for start in range(0, len(rows), _TOGETHER):
+            part = rows[start : start + _TOGETHER]
+            stored = [(c.version.id, v) for c in self._vectors if (v := self._arrays(part, c)) is not None]
+            if len(stored) < len(self._vectors):
+                stored = []  # each is looked at by itself
+            for i, row in enumerate(part):
+                given = {version: vectors[i] for version, vectors in stored} if stored else None
+                prepared.append(self.row(row, start + i, make_id, given))
+        return prepared
+
+    @staticmethod
+    def _arrays(rows: Sequence[Mapping[str, Any]], column: Column) -> list[bytes] | None:
+        if not all(isinstance(row, Mapping) for row in rows):
+            return None
+        values = [row.get(column.name) for row in rows]
+        return stored_arrays(values, column.version.dimensions, column.version.metric)
+
+    def row(
+        self,
+        row: Mapping[str, Any],
+        position: int,
+        make_id: Callable[[int], str],
+        given: Mapping[str, bytes | None] | None = None,
+    ) -> Prepared:
+        """Raises InvalidRow or TooLarge, naming the row's position and the column. `given`: the vectors'
+        stored forms, where they are known already."""
         if not isinstance(row, Mapping):
             raise InvalidRow(
                 f"row {position} is a {type(row).__name__}, not an object", context={"row": position}
@@ -65,9 +91,10 @@ class RowCheck:
                 values[column.name] = check(value)
             except (InvalidInput, TooLarge) as error:
                 raise _bad(position, column, error) from None
-        given = {c.version.id: self._vector(row.get(c.name), c, position) for c in self._vectors}
+        if given is None:
+            given = {c.version.id: self._vector(row.get(c.name), c, position) for c in self._vectors}
         try:
-            key = encode_key(tuple(values[name] for name in self._key_names))
+            key = encode_key(tuple(map(values.__getitem__, self._key_names)))
         except InvalidInput as error:
             names = ", ".join(self._key_names)
             raise InvalidRow(
@@ -250,7 +277,7 @@ def checked_rows(
 ) -> tuple[list[Prepared], list[dict[str, bytes | None]]]:
     """Rows ready to be written, and what each wants embedded. Raises InvalidRow."""
     check = row_check(table)
-    prepared = [check.row(row, position, make_id) for position, row in enumerate(rows)]
+    prepared = check.rows(rows, make_id)
     return prepared, wanted(table, prepared)
 
 
@@ -277,9 +304,10 @@ def put_of(
 ) -> Put:
     """The write of one row, with the vectors that are known already, by version id and content key."""
     vectors = {v: vector for v, vector in row.given.items() if vector is not None and v in wants}
-    for version, want in wants.items():
-        if want is not None and want != GIVEN and (version, want) in cached:
-            vectors[version] = cached[version, want]
+    if cached:
+        for version, want in wants.items():
+            if want is not None and want != GIVEN and (version, want) in cached:
+                vectors[version] = cached[version, want]
     return Put(row.key, row.values, wants, vectors, guard)
 
 

@@ -7,9 +7,9 @@ import dataclasses
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from vectable.core.context import Context
 from vectable.core.evaluate import matches
@@ -26,6 +26,7 @@ from vectable.core.rows import (
     WriteBatch,
 )
 from vectable.core.schema import Table
+from vectable.engine.ahead import one_ahead
 from vectable.engine.catalog import Catalog
 from vectable.engine.definitions import check_ours
 from vectable.engine.embed import Embedder
@@ -60,6 +61,14 @@ _PAGE = 1_000
 _ATTEMPTS = 100
 _IN_THREAD = 500
 """Rows from which checking them is worth a thread, so that the event loop stays free."""
+
+
+class _Ready(NamedTuple):
+    """Rows checked by one definition: what is to be written, and what is known of the result."""
+
+    table: Table
+    puts: Sequence[Put]
+    result: InsertResult
 
 
 class Writer:
@@ -112,27 +121,36 @@ class Writer:
         on_conflict: OnConflict = "error",
         progress: Progress | None = None,
     ) -> InsertResult:
-        """Batch by batch, each all or none; one job embeds what is new. Raises InvalidRow whose context tells
-        `row` (position in the whole stream) and `inserted` (rows kept from the batches before)."""
+        """Batch by batch, each all or none; one job embeds what is new. A batch is drawn while the one before
+        is written. Raises InvalidRow whose context tells `row` (position in the whole stream) and `inserted`
+        (rows kept from the batches before)."""
         _require_whole_scope(context)
         await self._sweeper.before_write()
-        total, seen = InsertResult(), 0
+        total, seen, drawn = InsertResult(), 0, 0
         table: Table | None = None
         changed: list[KeyBytes] = []
-        try:
+
+        async def draw() -> tuple[Context, Sequence[Mapping[str, Any]], _Ready] | None:
+            nonlocal drawn
             async for rows in batches:
-                part = (
-                    context
-                    if context.idempotency_key is None
-                    else dataclasses.replace(context, idempotency_key=f"{context.idempotency_key}/{seen}")
-                )
-                write = partial(self._insert, part, rows=rows, on_conflict=on_conflict)
-                table, result, keys = await self._current(part, name, write)
-                total.add(result)
-                changed.extend(keys)
-                seen += len(rows)
-                if progress is not None:
-                    progress(seen, 0)
+                part, key = context, context.idempotency_key
+                if key is not None:
+                    part = dataclasses.replace(context, idempotency_key=f"{key}/{drawn}")
+                drawn += len(rows)
+                definition = await self._catalog.get(part, name)
+                return part, rows, await self._ready(part, definition, rows, on_conflict)
+            return None
+
+        try:
+            async with aclosing(one_ahead(draw)) as parts:
+                async for part, rows, ready in parts:
+                    write = partial(self._insert, part, rows=rows, on_conflict=on_conflict, ready=ready)
+                    table, result, keys = await self._current(part, name, write)
+                    total.add(result)
+                    changed.extend(keys)
+                    seen += len(rows)
+                    if progress is not None:
+                        progress(seen, 0)
         except (InvalidRow, KeyExists, TooLarge) as error:
             shift_row(error, seen)
             error.context["inserted"] = total.inserted + total.replaced
@@ -143,23 +161,23 @@ class Writer:
         return total
 
     async def _insert(
-        self, context: Context, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: OnConflict
+        self,
+        context: Context,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        on_conflict: OnConflict,
+        ready: _Ready | None = None,
     ) -> tuple[Table, InsertResult, list[KeyBytes]]:
+        """`ready`: what was made of the rows before, by some definition."""
         check_ours(table, "written")
         receipt_key = context.idempotency_key
         if receipt_key is not None:
             known = await self._backend.receipt(table, receipt_key)
             if known is not None:
                 return table, InsertResult(**json.loads(known)), []
-        check = partial(checked_rows, table, rows, ids_for(receipt_key))
-        prepared, wants = await asyncio.to_thread(check) if len(rows) > _IN_THREAD else check()
-        kept, duplicates = one_per_key(prepared, on_conflict)
-        cached = await self._cached(table, [wants[i] for i in kept])
-        guard = _GUARDS[on_conflict]
-        puts = [put_of(prepared[i], wants[i], cached, guard) for i in kept]
-        result = InsertResult(ids=[key_out(p.key) for p in prepared])
-        result.replaced = duplicates if on_conflict == "replace" else 0
-        result.skipped = duplicates if on_conflict == "skip" else 0
+        if ready is None or ready.table != table:
+            ready = await self._ready(context, table, rows, on_conflict)
+        puts, result = ready.puts, ready.result
         receipts = {}
         if receipt_key is not None:
             # Counts are those of the usual case; a retry after a partial conflict repeats them.
@@ -176,6 +194,20 @@ class Writer:
             if outcome in ("inserted", "replaced") and is_open(put)
         ]
         return table, result, changed
+
+    async def _ready(
+        self, context: Context, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: OnConflict
+    ) -> _Ready:
+        check = partial(checked_rows, table, rows, ids_for(context.idempotency_key))
+        prepared, wants = await asyncio.to_thread(check) if len(rows) > _IN_THREAD else check()
+        kept, duplicates = one_per_key(prepared, on_conflict)
+        cached = await self._cached(table, [wants[i] for i in kept])
+        guard = _GUARDS[on_conflict]
+        puts = [put_of(prepared[i], wants[i], cached, guard) for i in kept]
+        result = InsertResult(ids=[key_out(p.key) for p in prepared])
+        result.replaced = duplicates if on_conflict == "replace" else 0
+        result.skipped = duplicates if on_conflict == "skip" else 0
+        return _Ready(table, puts, result)
 
     async def _cached(
         self, table: Table, wants: Sequence[Mapping[str, bytes | None]]

@@ -8,8 +8,10 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from vectable.backends.postgres import fit
+from vectable.backends.postgres.draft import Values
 from vectable.backends.postgres.filter import push
 from vectable.backends.postgres.layout import physical
+from vectable.backends.postgres.load import is_load
 from vectable.backends.postgres.standing import not_found
 from vectable.backends.postgres.viewing import Places, Viewing
 from vectable.backends.postgres.write import Moved, Overtaken, Written, write
@@ -71,24 +73,28 @@ class PostgresBackend:
     async def write(self, table: Table, batch: WriteBatch) -> Receipt:
         """All of `batch` or nothing; durable when it returns."""
         overtaken: Overtaken | None = None
+        fresh = is_load(batch)
         for _ in range(_ATTEMPTS):
             try:
-                return (await self._write(table, batch)).receipt
+                return (await self._write(table, batch, fresh)).receipt
             except Moved:
                 self._places.forget(table)
             except Overtaken as error:
-                overtaken = error
+                overtaken, fresh = error, False
         raise BackendBusy(
             f"others kept changing what is written to table {table.full_name!r}", hint="try again"
         ) from overtaken
 
-    async def _write(self, table: Table, batch: WriteBatch) -> Written:
+    async def _write(self, table: Table, batch: WriteBatch, fresh: bool) -> Written:
+        """`fresh`: its rows are taken to be new."""
         layout = self._places.layouts.of(table, await self._places.of(table))
-        with self._driver.translated:
-            if len(batch.puts) <= _ENCODED_HERE:
-                values = layout.encode(batch.puts)
-            else:
-                values = await asyncio.to_thread(layout.encode, batch.puts)
+        values: list[Values] | None = None
+        if not fresh:
+            with self._driver.translated:
+                if len(batch.puts) <= _ENCODED_HERE:
+                    values = layout.encode(batch.puts)
+                else:
+                    values = await asyncio.to_thread(layout.encode, batch.puts)
 
         async def attempt(connection: Connection) -> Written:
             return await write(connection, layout, batch, values, self._driver.incarnation)

@@ -9,15 +9,13 @@ from asyncpg import exceptions as pg
 
 from vectable.backends.postgres.draft import Draft, Stored, Values
 from vectable.backends.postgres.layout import KEY, REVISION, XID, Layout, cells_name, gone
+from vectable.backends.postgres.load import COPIED, load
 from vectable.backends.postgres.standing import Snapshot, make_mark, not_found
 from vectable.core.cell import Cell
 from vectable.core.key import KeyBytes
 from vectable.core.rows import Outcome, Receipt, WriteBatch
 from vectable.drivers.postgres import SCHEMA, Connection, ours, quote
 from vectable.errors import StaleGeneration
-
-_COPIED = 50
-"""From so many new rows on, COPY is faster than one statement each."""
 
 
 class Moved(Exception):
@@ -34,13 +32,43 @@ class Written(NamedTuple):
 
 
 async def write(
-    connection: Connection, layout: Layout, batch: WriteBatch, values: Sequence[Values], incarnation: str
+    connection: Connection,
+    layout: Layout,
+    batch: WriteBatch,
+    values: Sequence[Values] | None,
+    incarnation: str,
 ) -> Written:
-    """Writes `batch`, whose puts have the encoded `values`, inside the caller's transaction.
+    """Writes `batch`, whose puts have the encoded `values`, inside the caller's transaction. Without `values`
+    its rows are taken to be new (`load.is_load`): Overtaken when one is not.
     Raises TableNotFound, StaleGeneration, KeyExists, and Moved and Overtaken for the caller to try again."""
+    snapshot, xid = await _settled(connection, layout, batch)
+    try:
+        if values is None:
+            await load(connection, layout, batch.puts)
+            outcomes: list[Outcome] = ["inserted"] * len(batch.puts)
+            written = 0
+        else:
+            outcomes, written = await _merge(connection, layout, batch, values)
+    except pg.UniqueViolationError as error:
+        if error.constraint_name and error.table_name == layout.place.name:
+            raise Overtaken from error
+        raise
+    table = layout.table
+    if batch.receipts:
+        await connection.executemany(
+            "INSERT INTO vectable.receipts (table_id, key, answer) VALUES ($1, $2, $3) ON CONFLICT"
+            " (table_id, key) DO UPDATE SET answer = excluded.answer, created = now()",
+            [(table.id, key, answer) for key, answer in sorted(batch.receipts.items())],
+        )
+    return Written(Receipt(make_mark(incarnation, table, snapshot.with_own(xid)), outcomes, written), xid)
+
+
+async def _settled(connection: Connection, layout: Layout, batch: WriteBatch) -> tuple[Snapshot, int]:
+    """Keeps the table as it is until the end, and makes sure that it is as it was thought to be; the moment,
+    and the number of this transaction."""
     table, place = layout.table, layout.place
     try:
-        # Keeps the table as it is until the end; two writers do not hold each other up.
+        # Two writers do not hold each other up.
         await connection.execute(f"LOCK TABLE {place.rows} IN ROW EXCLUSIVE MODE")
     except pg.UndefinedTableError:
         raise Moved from None
@@ -56,27 +84,22 @@ async def write(
         raise Moved
     if batch.generation != generation:
         raise StaleGeneration(f"table {table.full_name!r} has changed", hint="read the definition again")
-    snapshot = Snapshot.told(text)
+    return Snapshot.told(text), xid
+
+
+async def _merge(
+    connection: Connection, layout: Layout, batch: WriteBatch, values: Sequence[Values]
+) -> tuple[list[Outcome], int]:
+    """Writes what the batch makes of what is stored; the outcomes, and how many cell writes landed."""
     writer = _Writer(connection, layout)
-    draft = Draft(table, batch, await writer.find_rows(batch))
+    draft = Draft(layout.table, batch, await writer.find_rows(batch))
     for version, keys in draft.wanted_cells().items():
         draft.found_cells(version, await writer.find_cells(version, keys))
     outcomes: list[Outcome] = [draft.put(p, v) for p, v in zip(batch.puts, values, strict=True)]
     outcomes += [draft.delete(d) for d in batch.deletes]
     written = sum([draft.write_cell(w) for w in batch.cells])
-    try:
-        await writer.flush(draft)
-    except pg.UniqueViolationError as error:
-        if error.constraint_name and error.table_name == place.name:
-            raise Overtaken from error
-        raise
-    if batch.receipts:
-        await connection.executemany(
-            "INSERT INTO vectable.receipts (table_id, key, answer) VALUES ($1, $2, $3) ON CONFLICT"
-            " (table_id, key) DO UPDATE SET answer = excluded.answer, created = now()",
-            [(table.id, key, answer) for key, answer in sorted(batch.receipts.items())],
-        )
-    return Written(Receipt(make_mark(incarnation, table, snapshot.with_own(xid)), outcomes, written), xid)
+    await writer.flush(draft)
+    return outcomes, written
 
 
 class _Writer:
@@ -149,7 +172,7 @@ class _Writer:
         await self._add(self._place.schema, self._place.name, columns, rows)
 
     async def _add(self, schema: str, name: str, columns: list[str], rows: list[Values]) -> None:
-        if len(rows) >= _COPIED:
+        if len(rows) >= COPIED:
             await self._connection.copy_records_to_table(
                 name, schema_name=schema, columns=columns, records=rows
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vectable.core.rows import CellWrite, Delete, Put
@@ -80,6 +82,40 @@ class WriteTests(SuiteFixtures):
             await subject.put({"id": "it's", "title": "second"}, guard="absent")
         assert len(caught.value.context["keys"]) == 1
         assert await subject.rows(columns=["title"]) == [(text_key("it's"), {"title": "first"})]
+
+    async def test_many_new_rows_at_once_are_as_if_put_one_by_one(self, subject: Subject) -> None:
+        def puts(rows: Sequence[dict[str, Any]], prefix: str) -> list[Put]:
+            made = []
+            for i, row in enumerate(rows):
+                wants = {version.id: b"given" if i % 3 else None for _, version in subject.table.versions}
+                given = {v: np.full(4, i, "<f4").tobytes() for v, want in wants.items() if want and i % 2}
+                row = {**row, "id": prefix + row["id"]}
+                made.append(put(row, wants=wants, vectors=given, guard="absent"))
+            return made
+
+        rows = every_type_rows(subject.table, 120)
+        for each in puts(rows, "one "):
+            await subject.write([each])
+        receipt = await subject.write(puts(rows, "all "), receipts={"r": b"1"})
+        assert list(receipt.outcomes) == ["inserted"] * len(rows)
+        assert await subject.backend.receipt(subject.table, "r") == b"1"
+        ids = [row["id"] for row in rows]
+        names = [c.name for c in subject.table.stored_columns if c.name != "id"]
+        versions = [version.id for _, version in subject.table.versions]
+        one = await subject.get(*("one " + i for i in ids), columns=names, versions=versions)
+        many = await subject.get(*("all " + i for i in ids), columns=names, versions=versions)
+        for left, right in zip(one.rows(), many.rows(), strict=True):
+            assert not [name for name in names if not same(left[name], right[name])]
+        assert many.cells == one.cells
+        assert None not in many.revisions
+
+    async def test_many_new_rows_of_which_one_exists(self, subject: Subject) -> None:
+        await subject.put({"id": "7", "title": "first"})
+        with pytest.raises(KeyExists) as caught:
+            await subject.put(*({"id": str(i)} for i in range(60)), guard="absent")
+        assert caught.value.context["keys"] == ["7"]
+        if subject.backend.capabilities.atomic_batch:
+            assert await subject.rows(columns=["title"]) == [(text_key("7"), {"title": "first"})]
 
     async def test_a_refused_batch_lands_nothing_where_batches_are_atomic(self, subject: Subject) -> None:
         await subject.put({"id": "a", "title": "first"}, {"id": "z", "title": "first"})
