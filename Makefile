@@ -38,8 +38,8 @@ fix: $(DEV) ## Apply the style and the format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(DEV) ## Print the figures beside their targets (ONLY=name for one of them)
-	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(ARGS)
+bench: $(DEV) ## Print the figures beside their targets (ONLY=name for one of them, BACKEND=postgres)
+	@$(BIN)/python -m benchmarks $(if $(ONLY)$(BACKEND),--only $(or $(ONLY),$(BACKEND))) $(ARGS)
 
 serve: $(RUNTIME) ## Serve ./vectable-data over HTTP on this machine, port 3000
 	@$(BIN)/vectable serve $(ARGS)

@@ -17,6 +17,7 @@ SUITES = {
     "start": "import, help, a cold search from the shell, opening 100k rows",
     "search": "10k and 100k rows beside bare Faiss: flat, filters, fast scan, recall",
     "lancedb": "the same 10k rows in LanceDB, in an environment of its own",
+    "postgres": "overhead, bulk load, resident search and filters beside bare asyncpg and pgvector",
     "write": "10,000 rows with vectors given; single rows",
     "serve": "HTTP: a vector, a text, 100 clients at once, idle memory",
     "embed": "embedding throughput beside the bare runtime",

@@ -38,10 +38,9 @@ def _embedded(texts: list[str]) -> Matrix:
     return np.concatenate(parts)
 
 
-def fill(database: Database, name: str, matrix: Matrix) -> Table:
-    """A table of `len(matrix)` rows with given vectors; `tenth` and `hundredth` tell every tenth and
-    hundredth row from the others."""
-    columns: dict[str, Any] = {
+def columns_of(matrix: Matrix) -> dict[str, Any]:
+    """The columns of `rows_of`, as `create_table` takes them."""
+    return {
         "title": "string",
         "stars": "int",
         "tenth": "int",
@@ -49,22 +48,31 @@ def fill(database: Database, name: str, matrix: Matrix) -> Table:
         "language": "string",
         "v": {"type": "vector", "dimensions": matrix.shape[1]},
     }
-    table = database.create_table(name, columns)
+
+
+def rows_of(matrix: Matrix, start: int = 0, end: int | None = None) -> list[dict[str, Any]]:
+    """Rows with the given vectors; `tenth` and `hundredth` tell every tenth and hundredth row from the
+    others, `stars` every thousandth."""
     languages = ["Python", "TypeScript", "Go", "Rust", "C"]
+    return [
+        {
+            "id": f"{i:07}",
+            "title": f"row {i}",
+            "stars": i % 1000,
+            "tenth": i % 10,
+            "hundredth": i % 100,
+            "language": languages[i % 5],
+            "v": matrix[i],
+        }
+        for i in range(start, len(matrix) if end is None else min(end, len(matrix)))
+    ]
+
+
+def fill(database: Database, name: str, matrix: Matrix) -> Table:
+    """A table of `rows_of` the matrix."""
+    table = database.create_table(name, columns_of(matrix))
     for start in range(0, len(matrix), 10_000):
-        rows = [
-            {
-                "id": f"{i:07}",
-                "title": f"row {i}",
-                "stars": i % 1000,
-                "tenth": i % 10,
-                "hundredth": i % 100,
-                "language": languages[i % 5],
-                "v": matrix[i],
-            }
-            for i in range(start, min(start + 10_000, len(matrix)))
-        ]
-        table.insert(rows)
+        table.insert(rows_of(matrix, start, start + 10_000))
     return table
 
 

@@ -100,13 +100,13 @@ test_databases.__test__ = False  # type: ignore[attr-defined]
 
 
 @contextmanager
-def temporary_server(**settings: str) -> Iterator[PostgresServer]:
+def temporary_server(*, fsync: bool = False, **settings: str) -> Iterator[PostgresServer]:
     """A running server whose data are gone afterwards. A crash of it loses nothing committed; one of the
-    machine may."""
+    machine may, without `fsync`."""
     directory = Path(tempfile.mkdtemp(prefix="vectable-pg-"))
     server = PostgresServer(
         directory,
-        fsync=False,
+        fsync=fsync,
         settings={"shared_buffers": "64MB", "max_connections": "120", "synchronous_commit": "on", **settings},
     )
     try:

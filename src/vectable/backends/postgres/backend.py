@@ -13,6 +13,7 @@ from vectable.backends.postgres.filter import push
 from vectable.backends.postgres.layout import physical
 from vectable.backends.postgres.load import is_load
 from vectable.backends.postgres.standing import not_found
+from vectable.backends.postgres.unchanged import get_unchanged
 from vectable.backends.postgres.viewing import Places, Viewing
 from vectable.backends.postgres.write import Moved, Overtaken, Written, write
 from vectable.core.key import KeyBytes
@@ -51,7 +52,9 @@ class PostgresBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(atomic_batch=True, snapshot="transaction", scalar_indexes=True)
+        return Capabilities(
+            atomic_batch=True, snapshot="transaction", scalar_indexes=True, proves_unchanged=True
+        )
 
     async def open(self) -> None:
         """Opens the driver: see `PostgresDriver.open` for what can be wrong."""
@@ -109,8 +112,9 @@ class PostgresBackend:
         columns: Sequence[str],
         versions: Sequence[str] = (),
     ) -> RecordBatch | None:
-        """None: only a view can tell here."""
-        return None
+        """See `Backend`: one statement, one round trip."""
+        layout = self._places.layouts.of(table, await self._places.of(table))
+        return await get_unchanged(self._driver, layout, since, keys, columns, versions)
 
     async def receipt(self, table: Table, idempotency_key: str) -> bytes | None:
         """The answer kept under the key, for a week; None when there is none."""

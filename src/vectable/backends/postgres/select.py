@@ -51,6 +51,8 @@ class Selection:
             expressions.append(layout.want(version))
             expressions += [f"{cells_name(version)}.{part}" for part in _CELL_PARTS[1:]]
         self.width = len(expressions)
+        self.with_proof: str | None = None
+        """The statement of `unchanged`, once it has been put together."""
         self.expressions = ", ".join(f"{sql} AS f{i}" for i, sql in enumerate(expressions))
 
     def batch(self, rows: Sequence[SqlRow]) -> RecordBatch:

@@ -6,6 +6,7 @@ do: of two writers the one who counted first may commit last, unseen by a reader
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,11 +77,16 @@ def make_mark(incarnation: str, table: Table, snapshot: Snapshot) -> Mark:
     return Mark(f"{incarnation}:{table.id}:{snapshot}")
 
 
+def parse_mark(mark: Mark, incarnation: str, table: Table) -> Snapshot | None:
+    """The snapshot a mark names; None for one of another table or incarnation."""
+    head = f"{incarnation}:{table.id}:"
+    return Snapshot.parse(mark.value[len(head) :]) if mark.value.startswith(head) else None
+
+
 def snapshot_of(mark: Mark, incarnation: str, table: Table, now: Snapshot) -> Snapshot:
     """The snapshot a mark names. Raises MarkExpired for one of another table, of another incarnation of the
     database, or ahead of `now`."""
-    head = f"{incarnation}:{table.id}:"
-    found = Snapshot.parse(mark.value[len(head) :]) if mark.value.startswith(head) else None
+    found = parse_mark(mark, incarnation, table)
     if found is None or found.xmax > now.xmax:
         raise MarkExpired("the mark is not one of this table's", hint=_HINT)
     return found
@@ -95,4 +101,24 @@ def check_not_forgotten(since: Snapshot, standing: Standing) -> None:
 def changed_since(xid: str, parameter: str) -> str:
     """SQL: the transaction in the column `xid` had not ended for the snapshot in `parameter`."""
     snapshot = f"{parameter}::text::pg_snapshot"
-    return f"({xid} >= pg_snapshot_xmin({snapshot}) AND NOT pg_visible_in_snapshot({xid}, {snapshot}))"
+    return (
+        f"({xid} >= pg_snapshot_xmax({snapshot}) OR {xid} = ANY (ARRAY(SELECT pg_snapshot_xip({snapshot}))))"
+    )
+
+
+def any_changed_since(sources: Sequence[tuple[str, str]], parameter: str) -> str:
+    """SQL: whether one of `sources`, each a table and its column of transactions, has anything that changed
+    since the snapshot in `parameter`."""
+    # Each looks at the end of an index, where there is nothing to find, however long some transaction has
+    # been running. In an order, and by ranges, for the planner could take a scan of everything for as good,
+    # as long as it thinks that something will be found.
+    snapshot = f"{parameter}::text::pg_snapshot"
+    parts = []
+    for source, xid in sources:
+        last = f"SELECT 1 FROM {source} WHERE {{}} ORDER BY {xid} DESC LIMIT 1"
+        parts.append(f"({last.format(f'{xid} >= pg_snapshot_xmax({snapshot})')}) IS NOT NULL")
+        running = last.format(f"{xid} >= u.x AND {xid} <= u.x")
+        parts.append(
+            f"EXISTS (SELECT FROM pg_snapshot_xip({snapshot}) AS u (x) WHERE ({running}) IS NOT NULL)"
+        )
+    return " OR ".join(parts)

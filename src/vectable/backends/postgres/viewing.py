@@ -12,7 +12,7 @@ from vectable.backends.postgres.place import find_place
 from vectable.backends.postgres.standing import (
     Snapshot,
     Standing,
-    changed_since,
+    any_changed_since,
     make_mark,
     not_found,
     snapshot_of,
@@ -120,7 +120,7 @@ class Viewing:
         if known is None:
             row = await connection.fetchrow(f"SELECT {_STANDING}, TRUE {_OF_TABLE}", table.id)
         else:
-            sql = f"SELECT {_STANDING}, {_changed(place)} {_OF_TABLE}"
+            sql = f"SELECT {_STANDING}, {any_changed_since(sources_of(place), '$2')} {_OF_TABLE}"
             row = await connection.fetchrow(sql, table.id, str(known.snapshot))
         if row is None:
             raise not_found(table)
@@ -161,16 +161,8 @@ _STANDING = "t.generation, t.floor::text, pg_current_snapshot()::text"
 _OF_TABLE = "FROM vectable.tables t WHERE t.id = $1"
 
 
-def _changed(place: Place) -> str:
-    """SQL: whether anything of the table has changed since the snapshot `$2`."""
+def sources_of(place: Place) -> list[tuple[str, str]]:
+    """What of the table changes: each source, and its column of transactions."""
     sources = [(f"{place.rows} AS r", f"r.{XID}"), (f"{place.tombstones} AS d", "d.xid")]
     sources += [(f"{ours(cells_name(v))} AS v", "v.xid") for v in sorted(place.versions)]
-    if place.queue is not None:
-        sources.append((f"{place.queue} AS q", "q.xid"))
-    # In this order the index is walked from its end, where there is nothing to find; the planner could take
-    # a scan of everything for as good, as long as it thinks that something will be found.
-    parts = [
-        f"(SELECT 1 FROM {source} WHERE {changed_since(xid, '$2')} ORDER BY {xid} DESC LIMIT 1) IS NOT NULL"
-        for source, xid in sources
-    ]
-    return " OR ".join(parts)
+    return sources if place.queue is None else [*sources, (f"{place.queue} AS q", "q.xid")]
