@@ -211,6 +211,9 @@ async def _open_postgres(url: str, settings: Settings) -> Storage:
         backup=backup,
         stored_bytes=driver.stored_bytes,
         foreign=PostgresForeignTables(driver),
-        pool=lambda: asdict(driver.pool_status()),
+        pool=lambda: {
+            **asdict(driver.pool_status()),
+            "statement_timeout_ms": settings.postgres_statement_timeout_ms,
+        },
         crowded=True,
     )

@@ -32,8 +32,7 @@ def status_command(db: str, as_json: bool) -> None:
         f"{size(found['bytes_on_disk'])} on disk, {cached['size']:,} cached vectors ({size(cached['bytes'])})"
     )
     if "pool" in found:
-        pool = found["pool"]
-        write(f"{pool['busy']} of {pool['open']} connections in use, {pool['most']} at most")
+        write(_pool_line(found["pool"]))
     for table in found["tables"]:
         write(f"\n{table['name']}: {table['rows']:,} rows")
         for name, states in table["embedding_columns"].items():
@@ -45,6 +44,16 @@ def status_command(db: str, as_json: bool) -> None:
         jobs = found["jobs"]
         names = ("kind", "table", "status", "done", "total", "rate", "eta_s")
         write_columns({n: [j[n] for j in jobs] for n in names})
+
+
+def _pool_line(pool: dict[str, int]) -> str:
+    longest = pool["statement_timeout_ms"]
+    bound = f"statements at most {longest / 1000:g} s" if longest else "statements of any length"
+    return (
+        f"{pool['open']} connections ({pool['least']} to {pool['most']}):"
+        f" {pool['busy']} in use, {pool['idle']} idle;"
+        f" {pool['waiting']} calls waiting (at most {pool['wait_ms'] / 1000:g} s); {bound}"
+    )
 
 
 async def _status(db: str) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class PostgresDriver:
             if self._opened:
                 return
             with self.translated:
-                first = await connect(self.address, vector_schema=None)
+                first = await self._pool.patiently(lambda: connect(self.address, vector_schema=None))
                 try:
                     await self._check(first)
                     self.vector_schema = await migrations.install_vector(first, self.address.display)

@@ -20,13 +20,15 @@ _CLOSE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """`open` connections, of which `busy` are in use; `waiting` callers; since the pool was opened `waited`
-    callers had to wait and `refused` did so in vain."""
+    """`open` connections, `least` to `most` of them: `busy` are in use, `idle` are not. `waiting` callers,
+    each at most `wait_ms`; since the pool was opened `waited` had to wait and `refused` did so in vain."""
 
     least: int
     most: int
+    wait_ms: int
     open: int
     busy: int
+    idle: int
     waiting: int
     waited: int
     refused: int
@@ -57,8 +59,10 @@ class Pool:
         return PoolStatus(
             least=self._least,
             most=self._most,
+            wait_ms=round(self._wait_s * 1000),
             open=self._open,
             busy=self._open - len(self._idle),
+            idle=len(self._idle),
             waiting=len(self._waiters),
             waited=self._waited,
             refused=self._refused,
@@ -148,17 +152,25 @@ class Pool:
     async def _made(self, deadline: float | None = None) -> Connection:
         """A new connection, for a place already counted; a server that is starting is waited for."""
         try:
-            while True:
-                try:
-                    return await self._connect()
-                except STARTING:
-                    if deadline is None or time.monotonic() + _STARTING_PAUSE_S > deadline:
-                        raise
-                    await asyncio.sleep(_STARTING_PAUSE_S)
+            return await self.patiently(self._connect, deadline)
         except BaseException:
             self._open -= 1
             self._wake()
             raise
+
+    async def patiently(
+        self, connect: Callable[[], Awaitable[Connection]], deadline: float | None = None
+    ) -> Connection:
+        """A connection, not counted; a server that is starting is waited for until `deadline`, by default as
+        long as for a turn."""
+        until = time.monotonic() + self._wait_s if deadline is None else deadline
+        while True:
+            try:
+                return await connect()
+            except STARTING:
+                if time.monotonic() + _STARTING_PAUSE_S > until:
+                    raise
+                await asyncio.sleep(_STARTING_PAUSE_S)
 
     def release(self, connection: Connection) -> None:
         """Gives it back. One that is closed, or in a transaction, is given up."""

@@ -209,8 +209,10 @@ class PostgresServer:
             try:
                 lines = pid_file.read_text().split("\n")
             except OSError:
-                lines = []
-            if len(lines) > 7 and lines[7].strip() == "ready":
+                lines = [""]
+            # One that was killed leaves its file behind, which says of it that it is ready.
+            ours = self._process is None or lines[0] == str(self._process.pid)
+            if ours and len(lines) > 7 and lines[7].strip() == "ready":
                 return
             time.sleep(0.02)
         last = self.log.read_text(errors="replace").strip().split("\n")[-5:] if self.log.exists() else []
