@@ -26,6 +26,7 @@ _FOLDERS = {16: "pginstall", 18: "pginstall18"}
 _LONGEST_SOCKET = 100
 _START_S = 30.0
 _STOP_S = 15.0
+_LEFT = "is still in use"
 SUPERUSER = "postgres"
 
 
@@ -139,16 +140,20 @@ class PostgresServer:
 
     def _stop_left_behind(self) -> None:
         """A server whose starter was killed is stopped: it would end with nobody."""
+        file = self.data / "postmaster.pid"
         try:
-            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
+            pid = int(file.read_text().split("\n", 1)[0])
             command = Path(f"/proc/{pid}/cmdline").read_bytes() if sys.platform == "linux" else b""
-            if sys.platform == "linux" and os.fsencode(self.data) not in command:
+            if sys.platform == "linux" and not _is_dead(pid) and os.fsencode(self.data) not in command:
                 return
             os.kill(pid, signal.SIGINT)
         except (OSError, ValueError):
             return
         deadline = time.monotonic() + _STOP_S
-        while (self.data / "postmaster.pid").exists() and time.monotonic() < deadline:
+        while file.exists() and time.monotonic() < deadline:
+            if _is_dead(pid) and not _at_work_in(self.data):
+                # In a container nobody may ever ask how it ended, so that it keeps its number.
+                file.unlink(missing_ok=True)
             time.sleep(0.05)
 
     def _initialise(self) -> None:
@@ -180,15 +185,21 @@ class PostgresServer:
         command = ["postgres", "-D", str(self.data)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
-        with open(self.log, "ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - a program of the package
-                self._command(command),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for us: the server is stopped after its clients
-                **self._identity(),
-            )
+        until = time.monotonic() + _STOP_S
+        while True:
+            with open(self.log, "ab") as log:
+                self._process = subprocess.Popen(  # noqa: S603 - a program of the package
+                    self._command(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C is for us: the server is stopped after its clients
+                    **self._identity(),
+                )
+            # Processes of one that was killed end by themselves, a moment later.
+            if self._is_ready() or _LEFT not in self._words() or time.monotonic() > until:
+                break
+            time.sleep(0.1)
         self._wait_ready()
 
     def _command(self, words: Sequence[str]) -> list[str]:
@@ -201,11 +212,23 @@ class PostgresServer:
         return found
 
     def _wait_ready(self) -> None:
+        if not self._is_ready():
+            words = self._words()
+            self.stop()
+            raise BackendError(f"the PostgreSQL server did not start: {words}", hint=f"its log is {self.log}")
+
+    def _words(self) -> str:
+        """The last ones in its log."""
+        last = self.log.read_text(errors="replace").strip().split("\n")[-5:] if self.log.exists() else []
+        return " / ".join(last)
+
+    def _is_ready(self) -> bool:
+        """Waits for it; False when it ended, or takes too long."""
         deadline = time.monotonic() + _START_S
         pid_file = self.data / "postmaster.pid"
         while time.monotonic() < deadline:
             if self._process is not None and self._process.poll() is not None:
-                break
+                return False
             try:
                 lines = pid_file.read_text().split("\n")
             except OSError:
@@ -213,13 +236,9 @@ class PostgresServer:
             # One that was killed leaves its file behind, which says of it that it is ready.
             ours = self._process is None or lines[0] == str(self._process.pid)
             if ours and len(lines) > 7 and lines[7].strip() == "ready":
-                return
+                return True
             time.sleep(0.02)
-        last = self.log.read_text(errors="replace").strip().split("\n")[-5:] if self.log.exists() else []
-        self.stop()
-        raise BackendError(
-            "the PostgreSQL server did not start: " + " / ".join(last), hint=f"its log is {self.log}"
-        )
+        return False
 
     def stop(self) -> None:
         """Stops the server if it was started here: connections are cut, everything committed is on disk. May
@@ -245,6 +264,25 @@ class PostgresServer:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def _is_dead(pid: int) -> bool:
+    """Whether the process has ended, and nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (OSError, IndexError):
+        return False
+
+
+def _at_work_in(directory: Path) -> bool:
+    """Whether a process is at work in the directory, as every process of a server is in its data."""
+    for each in Path("/proc").glob("[0-9]*/cwd"):
+        try:
+            if each.readlink() == directory:
+                return True
+        except OSError:
+            continue
+    return False
 
 
 _UNSAFE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
