@@ -18,6 +18,7 @@ from __future__ import annotations
 import datetime as dt
 import struct
 import uuid
+from collections.abc import Iterable
 from urllib.parse import quote, unquote
 
 from vectable.errors import InvalidInput
@@ -88,6 +89,14 @@ def encode_key(key: Key) -> KeyBytes:
         raise InvalidInput("a key holds text that is not valid UTF-8") from None
     if len(encoded) > _MAX_BYTES:
         raise InvalidInput(f"the key is {len(encoded)} bytes long", hint=f"at most {_MAX_BYTES} are allowed")
+    return encoded
+
+
+def encode_texts(texts: Iterable[str]) -> list[KeyBytes]:
+    """`encode_key` of many keys of one part each: text without U+0000. Raises InvalidInput."""
+    encoded = [b"\x02%b\x00" % text.encode() for text in texts]
+    if encoded and len(max(encoded, key=len)) > _MAX_BYTES:
+        raise InvalidInput("a key is too long", hint=f"at most {_MAX_BYTES} bytes are allowed")
     return encoded
 
 

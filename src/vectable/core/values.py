@@ -6,7 +6,7 @@ import base64
 import binascii
 import datetime as dt
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -177,6 +177,40 @@ def value_check(type_: ColumnType) -> Callable[[object], Any]:
             raise _bad_member(value, check) from None
 
     return check_list
+
+
+def all_kept(type_: ColumnType, values: Sequence[object]) -> bool:
+    """Whether each of many values of a stored column is null or good, and in its kept form already. False
+    says nothing: then `value_check` says of each what it is."""
+    kinds = set(map(type, values)) - {type(None)}
+    if not kinds:
+        return True
+    if kinds != {_PLAIN.get(type_)}:
+        return False
+    present: Any = [value for value in values if value is not None]
+    if type_ is ColumnType.INT:
+        return bool(min(present) >= -_INT64 and max(present) < _INT64)
+    if type_ is ColumnType.FLOAT:
+        return all(map(math.isfinite, present))
+    return type_ is ColumnType.BOOL or _all_texts(present)
+
+
+def _all_texts(values: Sequence[str]) -> bool:
+    whole = "".join(values)
+    if "\x00" in whole or len(max(values, key=len)) > MAX_TEXT:
+        return False
+    try:
+        return whole.isascii() or bool(whole.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
+
+
+_PLAIN: dict[ColumnType, type] = {
+    ColumnType.STRING: str,
+    ColumnType.INT: int,
+    ColumnType.FLOAT: float,
+    ColumnType.BOOL: bool,
+}
 
 
 def _bad_member(values: Iterable[object], check: Callable[[object], Any]) -> VectableError:

@@ -6,22 +6,23 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
 from vectable.core.cell import GIVEN
-from vectable.core.key import KeyBytes, decode_key, encode_key
+from vectable.core.key import KeyBytes, decode_key, encode_key, encode_texts
 from vectable.core.recipe import content_key, render
 from vectable.core.rows import Guard, OnConflict, Put, Row
 from vectable.core.schema import Column, ColumnType, Table
-from vectable.core.values import check_default, value_check
+from vectable.core.values import all_kept, check_default, value_check
 from vectable.core.vectors import check_vector, stored_arrays, to_bytes
 from vectable.engine.definitions import RESERVED
 from vectable.errors import InvalidInput, InvalidRow, KeyExists, TooLarge, VectableError, did_you_mean
 
 _ABSENT = object()
-_TOGETHER = 500
+_TOGETHER = 64
 KeyOut = Any
 """A key as users see it: its one part, or a list of parts."""
 
@@ -52,12 +53,45 @@ class RowCheck:
         for start in range(0, len(rows), _TOGETHER):
             part = rows[start : start + _TOGETHER]
             stored = [(c.version.id, v) for c in self._vectors if (v := self._arrays(part, c)) is not None]
-            if len(stored) < len(self._vectors):
-                stored = []  # each is looked at by itself
+            whole = len(stored) == len(self._vectors)
+            if whole and (alike := self._alike(part, stored)) is not None:
+                prepared += alike
+                continue
+            stored = stored if whole else []  # else each is looked at by itself
             for i, row in enumerate(part):
                 given = {version: vectors[i] for version, vectors in stored} if stored else None
                 prepared.append(self.row(row, start + i, make_id, given))
         return prepared
+
+    def _alike(
+        self, rows: Sequence[Mapping[str, Any]], stored: Sequence[tuple[str, Sequence[bytes]]]
+    ) -> list[Prepared] | None:
+        """All the rows, column by column, where they have the same columns and nothing in them needs to be
+        changed; else None."""
+        names = rows[0].keys()
+        if not names <= self._known or not all(type(row) is dict and row.keys() == names for row in rows):
+            return None
+        columns: dict[str, list[Any]] = {}
+        for column, _, default in self._stored:
+            if column.name not in names:
+                if default is not None or not column.nullable:
+                    return None
+                columns[column.name] = [None] * len(rows)
+                continue
+            values = columns[column.name] = [row[column.name] for row in rows]
+            if not all_kept(column.type, values) or (not column.nullable and None in values):
+                return None
+        parts = [columns[name] for name in self._key_names]
+        try:
+            text = len(parts) == 1 and self.table.key_columns[0].type is ColumnType.STRING
+            keys = encode_texts(parts[0]) if text else list(map(encode_key, zip(*parts, strict=True)))
+        except InvalidInput:
+            return None
+        of_rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        versions = [version for version, _ in stored]
+        vectors = zip(*(found for _, found in stored), strict=True) if stored else repeat((), len(rows))
+        given = (dict(zip(versions, found, strict=True)) for found in vectors)
+        return list(map(Prepared, keys, of_rows, given))
 
     @staticmethod
     def _arrays(rows: Sequence[Mapping[str, Any]], column: Column) -> list[bytes] | None:
