@@ -97,6 +97,14 @@ def test_tests_import_only_what_is_declared() -> None:
     assert {(package, file) for package, file in used if package not in declared} == set()
 
 
+def test_examples_import_only_what_their_extra_gives() -> None:
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    declared |= {canonicalize_name(each.name) for each in requirements("images", "examples")}
+    beside = {file.stem for file in (ROOT / "examples" / "python").glob("*.py")}
+    used = {(package, file) for package, file in imported_packages("examples") if package not in beside}
+    assert {(package, file) for package, file in used if package not in declared} == set()
+
+
 def test_nothing_is_required_for_no_use() -> None:
     required = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
     used = {package for package, _ in imported_packages("src")}
