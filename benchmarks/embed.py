@@ -10,7 +10,7 @@ from benchmarks.measure import Figure, median
 from benchmarks.texts import docstrings
 from vectable.config import DEFAULT_MODEL, Settings
 from vectable.database import Database
-from vectable.engine.embed.batches import token_batches
+from vectable.providers.passes import passes
 
 TEXTS = 400
 ROUNDS = 3
@@ -25,7 +25,7 @@ async def _measure() -> list[Figure]:
         bare, ours, single = [], [], []
         for round_ in range(ROUNDS):
             part = texts[round_ * TEXTS : (round_ + 1) * TEXTS]
-            bare.append(await _bare(provider, part, settings.embed_batch_tokens))
+            bare.append(await _bare(provider, part))
             started = time.perf_counter()
             await database.embedder.encode(part)
             ours.append(time.perf_counter() - started)
@@ -42,10 +42,10 @@ async def _measure() -> list[Figure]:
     ]
 
 
-async def _bare(provider: Any, texts: list[str], budget: int) -> float:
+async def _bare(provider: Any, texts: list[str]) -> float:
     """The provider alone, fed the same batches: no cache, no keys, no checks."""
     started = time.perf_counter()
-    for batch in token_batches(provider.lengths(texts), budget, provider.max_batch):
+    for batch in passes(provider.lengths(texts)):
         await provider.embed([texts[i] for i in batch], "document")
     return time.perf_counter() - started
 

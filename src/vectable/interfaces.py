@@ -248,6 +248,18 @@ class EmbeddingProvider(Protocol):
 
 
 @runtime_checkable
+class TokenizingProvider(EmbeddingProvider, Protocol):
+    """A model whose texts are tokenised apart from its forward pass, so that each is tokenised once."""
+
+    def tokenize(self, items: Sequence[Item], purpose: Purpose) -> list[NDArray[np.int64]]:
+        """Each item's token ids as the model reads them: with its prompt and special tokens, cut at its
+        limit. Thread-safe. Raises InvalidInput, Unsupported."""
+
+    async def embed_tokens(self, ids: Sequence[NDArray[np.int64]]) -> Matrix:
+        """`embed` of what `tokenize` gave."""
+
+
+@runtime_checkable
 class RemoteEmbeddingProvider(EmbeddingProvider, Protocol):
     """A model served elsewhere: each call is a request, several may be under way, and one may fail for
     reasons that have nothing to do with its items (EndpointError). A row that is not finite is an item that

@@ -126,6 +126,12 @@ class Settings:
     models_file: str = setting(
         "", "models", "A TOML file that declares models served elsewhere.", default_text="none"
     )
+    embed_queue_tokens: int = setting(
+        1 << 18,
+        "models",
+        "Tokens that may wait for a model here; then requests are told when to come back.",
+        least=1,
+    )
     cache_dir: str = setting("", "models", "Where derived model files go.", default_text="~/.cache/vectable")
     model_paths: bool = setting(
         True,

@@ -12,7 +12,7 @@ from vectable.core.rows import CellWrite, RecordBatch, WriteBatch
 from vectable.core.schema import Column, Embedding, Table, Version
 from vectable.core.values import check_default
 from vectable.engine.embed import Embedder, Failure
-from vectable.engine.embed.embedder import Step
+from vectable.engine.embed.passes import Step
 from vectable.errors import ModelMismatch
 from vectable.interfaces import Backend
 

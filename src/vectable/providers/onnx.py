@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -69,17 +69,27 @@ class OnnxTextProvider:
         sorted by length and run in passes of about 1,024 padded tokens, so any number may come at once; a
         cancelled call stops before its next pass. Raises Unsupported (images), InvalidInput,
         ProviderError."""
-        if self._closed:
-            raise ProviderError(f"the model {self.model.id} was closed")
+        return await self._on_worker(lambda: self.tokenize(items, purpose))
+
+    def tokenize(self, items: Sequence[Item], purpose: Purpose) -> list[TokenIds]:
+        """Token ids of each, with the prompt and the special tokens, at most the model's limit. Thread-safe.
+        Raises Unsupported (images), InvalidInput."""
         if any(isinstance(item, bytes) for item in items):
             raise Unsupported(
                 f"{self.model.id} embeds text, not images", hint="use a model of type image or multimodal"
             )
+        return self._tokenization.encode_each(items, self.prompt(purpose))
+
+    async def embed_tokens(self, ids: Sequence[TokenIds]) -> Matrix:
+        """As `embed`, of what `tokenize` gave."""
+        return await self._on_worker(lambda: ids)
+
+    async def _on_worker(self, ids: Callable[[], Sequence[TokenIds]]) -> Matrix:
+        if self._closed:
+            raise ProviderError(f"the model {self.model.id} was closed")
         cancelled = threading.Event()
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._run, items, self.prompt(purpose), cancelled
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, ids, cancelled)
         except asyncio.CancelledError:
             cancelled.set()
             raise
@@ -96,11 +106,11 @@ class OnnxTextProvider:
     def _release(self) -> None:
         self._forward = None
 
-    def _run(self, items: Sequence[Item], prompt: str, cancelled: threading.Event) -> Matrix:
-        out = np.empty((len(items), self.dimensions), dtype=np.float32)
-        if not items:
+    def _run(self, prepared: Callable[[], Sequence[TokenIds]], cancelled: threading.Event) -> Matrix:
+        ids = prepared()
+        out = np.empty((len(ids), self.dimensions), dtype=np.float32)
+        if not ids:
             return out
-        ids = self._tokenization.encode_each(items, prompt)
         for rows in passes([len(i) for i in ids]):
             if cancelled.is_set() or self._forward is None:
                 raise ProviderError(f"the call was cancelled, or the model {self.model.id} closed")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from vectable.engine.embed import Encoded
-from vectable.errors import InvalidInput, ModelUnavailable, Unsupported
+from vectable.errors import InvalidInput, ModelUnavailable, Overloaded, Unsupported
 from vectable.interfaces import Item, Purpose
 from vectable.providers import canonical_name
-from vectable.server.routing import database_of
+from vectable.server.routing import database_of, passage_of
 
 T = TypeVar("T")
 
@@ -47,9 +49,47 @@ async def embed(
     count: bool = False,
 ) -> Encoded:
     """Vectors for `items` by the model the request names (None: the server's text model). Raises what
-    `Embedder.encode` raises, and InvalidInput for a name that is none."""
+    `Embedder.encode` raises, and InvalidInput for a name that is none; Overloaded where the request's time is
+    over before the model came to it."""
     check_model(request, model)
-    work = database_of(request).embedder.encode(
+    embedder = database_of(request).embedder
+    if cache and not count:
+        encoded = embedder.encode_at_hand(items, model, purpose=purpose, normalize_vectors=normalize)
+        if encoded is not None:
+            return encoded
+    work = embedder.encode(
         items, model, purpose=purpose, cache=cache, normalize_vectors=normalize, count=count
     )
-    return await named_model(work, model)
+    return await while_waited_for(request, named_model(work, model))
+
+
+async def while_waited_for(request: Request, work: Awaitable[T]) -> T:
+    """What `work` gives, unless the client goes away (ClientDisconnect), or its time is over (Overloaded):
+    then the work is cancelled. The request's body must have been read."""
+    task = asyncio.current_task()
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        if task is not None:
+            task.cancel()
+
+    watching = asyncio.create_task(watch())
+    try:
+        async with asyncio.timeout(passage_of(request).deadline - time.monotonic()):
+            return await work
+    except TimeoutError:
+        raise Overloaded(
+            "the model did not come to this request in the time it has",
+            hint="send fewer inputs at once, or raise the setting request_timeout_ms",
+            context={"retry_after_s": 5},
+        ) from None
+    except asyncio.CancelledError:
+        if gone and task is not None and not task.uncancel():
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watching.cancel()

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from vectable.config import Settings
 from vectable.core.meter import UNMETERED, Meter
 from vectable.core.recipe import content_key
-from vectable.core.vectors import Matrix, from_bytes, normalize, to_bytes
-from vectable.engine.embed.batches import token_batches
+from vectable.core.vectors import Matrix, from_bytes, normalize, stack, to_bytes
 from vectable.engine.embed.claims import Claims
 from vectable.engine.embed.models import Models
-from vectable.engine.embed.outcomes import Failure, checked
+from vectable.engine.embed.outcomes import Failure
+from vectable.engine.embed.passes import Call, Passes, Step, token_lengths
 from vectable.engine.embed.remote import RemoteRun
 from vectable.engine.embed.tiers import CacheTiers
-from vectable.errors import InvalidInput, ProviderError, Unsupported, VectableError
+from vectable.errors import ProviderError, Unsupported, VectableError
 from vectable.interfaces import (
     EmbeddingProvider,
     Item,
@@ -31,9 +29,6 @@ from vectable.interfaces import (
     StateStore,
     VectorCache,
 )
-
-Step = Callable[[int], None]
-"""Told how many more items are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +52,14 @@ class _Work:
     tokens: int = 0
     inference_ms: float = 0.0
     results: dict[bytes, bytes | Failure] = field(default_factory=dict)
+    lengths: dict[bytes, int] = field(default_factory=dict)
+    """Tokens of those that a model here read."""
+
+    def add(self, call: Call) -> None:
+        self.tokens += sum(call.lengths.values())
+        self.inference_ms += call.inference_s * 1000
+        self.results |= call.results
+        self.lengths |= call.lengths
 
 
 class Embedder:
@@ -83,6 +86,8 @@ class Embedder:
         self._meter = meter
         self._budget = settings.embed_batch_tokens
         self._most = settings.batch_size
+        self._queue_tokens = settings.embed_queue_tokens
+        self._passes: dict[str, Passes] = {}
         self._in_flight: dict[bytes, asyncio.Future[bytes | Failure]] = {}
 
     async def card(self, model: str | None) -> ModelCard:
@@ -104,6 +109,10 @@ class Embedder:
     def cache_stats(self) -> dict[str, Any]:
         """Size, limit, hits, misses, evictions and bytes of the cache's memory tier."""
         return self._tiers.stats()
+
+    async def cache_settled(self) -> None:
+        """Returns once the tier on disk has what was computed before."""
+        await self._tiers.settled()
 
     async def clear_cache(self, persistent: bool = False) -> int:
         """Empties the memory tier, or both; how many entries went."""
@@ -131,18 +140,43 @@ class Embedder:
             if isinstance(failed, Failure):
                 raise _naming(failed.error, items, position)
         raw = [known[k] if k in known else _vector(work.results[k]) for k in keys]
-        matrix = (
-            np.stack([from_bytes(v) for v in raw]) if raw else np.empty((0, provider.dimensions), np.float32)
-        )
-        return Encoded(
-            vectors=normalize(matrix) if normalize_vectors else matrix,
-            cached=[key in known for key in keys],
-            model=provider.model.id,
-            dimensions=provider.dimensions,
-            tokens=work.tokens,
-            inference_ms=work.inference_ms,
-            tokens_read=sum(provider.lengths(items)) if count else 0,
-        )
+        read = await self._count(provider, items, keys, purpose, work.lengths) if count else 0
+        return _encoded(provider, raw, [key in known for key in keys], normalize_vectors, work, read)
+
+    def encode_at_hand(
+        self,
+        items: Sequence[Item],
+        model: str | None = None,
+        *,
+        purpose: Purpose = "document",
+        normalize_vectors: bool = True,
+    ) -> Encoded | None:
+        """What `encode` gives, without waiting for anything, where the model is loaded and the cache's memory
+        tier has all; else None. Raises Unsupported, InvalidInput."""
+        provider = self.models.at_hand(model)
+        if provider is None:
+            return None
+        keys = self.content_keys(provider, items, purpose)
+        known = self._tiers.at_hand(keys)
+        if known is None:
+            return None
+        raw = [known[key] for key in keys]
+        return _encoded(provider, raw, [True] * len(keys), normalize_vectors, _Work(), 0)
+
+    async def _count(
+        self,
+        provider: EmbeddingProvider,
+        items: Sequence[Item],
+        keys: Sequence[bytes],
+        purpose: Purpose,
+        lengths: Mapping[bytes, int],
+    ) -> int:
+        """Tokens of all items, as the model reads them."""
+        uncounted = [item for item, key in zip(items, keys, strict=True) if key not in lengths]
+        counted = sum(lengths.get(key, 0) for key in keys)
+        if not uncounted:
+            return counted
+        return counted + sum(await asyncio.to_thread(token_lengths, provider, uncounted, purpose))
 
     async def encode_each(
         self,
@@ -162,7 +196,10 @@ class Embedder:
         if step is not None and known:
             step(sum(key in known for key in keys))
         shared = use_cache and read_cache
-        work = await self._compute(provider, items, keys, known, "document", use_cache, step, shared=shared)
+        work = await self._compute(
+            provider, items, keys, known, "document", use_cache, step, shared=shared, patient=True
+        )
+        await self._tiers.settled()
         found = [known[k] if k in known else work.results[k] for k in keys]
         return [v if isinstance(v, Failure) else stored_form(v, normalized) for v in found]
 
@@ -196,27 +233,84 @@ class Embedder:
         step: Step | None,
         *,
         shared: bool,
+        patient: bool = False,
     ) -> _Work:
-        """`store`: results are kept in the cache. `shared`: others' results will do as well."""
-        work = _Work()
-        mine: dict[bytes, int] = {}
-        theirs: dict[bytes, asyncio.Future[bytes | Failure]] = {}
+        """`store`: results are kept in the cache. `shared`: others' results will do as well. `patient`: it is
+        never refused for a long queue, and others come first."""
+        todo: dict[bytes, int] = {}
         for position, key in enumerate(keys):
-            if key in known or key in mine or key in theirs:
-                continue
-            if key in self._in_flight:
-                theirs[key] = self._in_flight[key]
-            else:
-                mine[key] = position
+            if key not in known:
+                todo.setdefault(key, position)
+        counts = _counts(keys, todo) if step is not None else {}
+        if not todo:
+            return _Work()
+        if isinstance(provider, RemoteEmbeddingProvider):
+            return await self._compute_remote(
+                provider, items, todo, purpose, store, step, counts, shared=shared
+            )
+        contents = {key: items[position] for key, position in todo.items()}
+        passes = self._passes_of(provider)
+        work = _Work()
+
+        async def compute(keys: Sequence[bytes]) -> None:
+            own = {key: contents[key] for key in keys}
+            work.add(
+                await passes.compute(own, purpose, keep=store, patient=patient, step=step, counts=counts)
+            )
+
+        async def compute_and_write(keys: Sequence[bytes]) -> None:
+            await compute(keys)
+            await self._tiers.settled()
+
+        def deliver(key: bytes, vector: bytes) -> None:
+            work.results[key] = vector
+            if step is not None:
+                step(counts[key])
+
+        # A query is one short text: waiting for another to embed it saves nothing.
+        if self._claims is None or not (self._crowded and shared and purpose == "document"):
+            await compute(list(todo))
+        else:
+            await self._claims.each_once(list(todo), self._tiers.look_again, compute_and_write, deliver)
+        return work
+
+    def _passes_of(self, provider: EmbeddingProvider) -> Passes:
+        passes = self._passes.get(provider.model.id)
+        if passes is None or passes.provider is not provider:
+            passes = self._passes[provider.model.id] = Passes(
+                provider,
+                budget=self._budget,
+                most_items=self._most,
+                most_tokens=self._queue_tokens,
+                keep=self._tiers.put_soon,
+                meter=self._meter,
+            )
+        return passes
+
+    def waiting(self) -> dict[str, tuple[int, int]]:
+        """By model: contents that wait for it or are with it, and about how many tokens they have."""
+        return {name: (p.waiting_items, p.waiting_tokens) for name, p in self._passes.items()}
+
+    async def _compute_remote(
+        self,
+        provider: RemoteEmbeddingProvider,
+        items: Sequence[Item],
+        todo: dict[bytes, int],
+        purpose: Purpose,
+        store: bool,
+        step: Step | None,
+        counts: dict[bytes, int],
+        *,
+        shared: bool,
+    ) -> _Work:
+        work = _Work()
+        theirs = {key: self._in_flight[key] for key in todo if key in self._in_flight}
+        mine = {key: position for key, position in todo.items() if key not in theirs}
         loop = asyncio.get_running_loop()
         for key in mine:
             self._in_flight[key] = loop.create_future()
-        counts = _counts(keys, mine) if step is not None else {}
         try:
-            if isinstance(provider, RemoteEmbeddingProvider):
-                await self._run_remote(provider, items, mine, purpose, store, shared, work, step, counts)
-            else:
-                await self._run_local(provider, items, mine, purpose, store, shared, work, step, counts)
+            await self._run_remote(provider, items, mine, purpose, store, shared, work, step, counts)
         finally:
             for key in mine:
                 lost = Failure(ProviderError("the embedding was abandoned", hint="try again"))
@@ -226,75 +320,6 @@ class Embedder:
         for key, future in theirs.items():
             work.results[key] = await asyncio.shield(future)
         return work
-
-    async def _run_local(
-        self,
-        provider: EmbeddingProvider,
-        items: Sequence[Item],
-        mine: dict[bytes, int],
-        purpose: Purpose,
-        store: bool,
-        shared: bool,
-        work: _Work,
-        step: Step | None,
-        counts: dict[bytes, int],
-    ) -> None:
-        async def compute(keys: Sequence[bytes]) -> None:
-            own = {key: mine[key] for key in keys}
-            await self._run(provider, items, own, purpose, store, work, step, counts)
-
-        def deliver(key: bytes, vector: bytes) -> None:
-            work.results[key] = vector
-            self._in_flight[key].set_result(vector)
-            if step is not None:
-                step(counts[key])
-
-        # A query is one short text: waiting for another to embed it saves nothing.
-        if self._claims is None or not (self._crowded and shared and purpose == "document"):
-            await compute(list(mine))
-        else:
-            await self._claims.each_once(list(mine), self._tiers.look_again, compute, deliver)
-
-    async def _run(
-        self,
-        provider: EmbeddingProvider,
-        items: Sequence[Item],
-        mine: dict[bytes, int],
-        purpose: Purpose,
-        store: bool,
-        work: _Work,
-        step: Step | None,
-        counts: dict[bytes, int],
-    ) -> None:
-        keys = list(mine)
-        began = time.perf_counter()
-        lengths = provider.lengths([items[mine[key]] for key in keys])
-        if keys:
-            self._meter.took("tokenise", time.perf_counter() - began)
-        unsaved: dict[bytes, bytes] = {}
-        saved_at = time.monotonic()
-        for batch in token_batches(lengths, self._budget, min(self._most, provider.max_batch)):
-            batch_keys = [keys[i] for i in batch]
-            started = time.perf_counter()
-            results = await _embed(provider, [items[mine[key]] for key in batch_keys], purpose)
-            seconds = time.perf_counter() - started
-            tokens = sum(lengths[i] for i in batch)
-            self._meter.took("inference", seconds)
-            self._meter.batch(provider.model.id, len(batch), tokens)
-            work.inference_ms += seconds * 1000
-            work.tokens += tokens
-            for key, result in zip(batch_keys, results, strict=True):
-                work.results[key] = result
-                if isinstance(result, bytes):
-                    unsaved[key] = result
-                self._in_flight[key].set_result(result)
-            if store and unsaved and time.monotonic() - saved_at > 0.5:
-                await self._tiers.put_many(unsaved, provider.model.id)
-                unsaved, saved_at = {}, time.monotonic()
-            if step is not None:
-                step(sum(counts[key] for key in batch_keys))
-        if store and unsaved:
-            await self._tiers.put_many(unsaved, provider.model.id)
 
     async def _run_remote(
         self,
@@ -329,7 +354,10 @@ class Embedder:
             await self._claims.prune()
 
     async def close(self) -> None:
-        """Releases the models."""
+        """Releases the models, once what they computed is in the cache."""
+        for passes in self._passes.values():
+            await passes.close()
+        await self._tiers.settled()
         await self.models.close()
 
 
@@ -366,15 +394,21 @@ def _counts(keys: Sequence[bytes], mine: dict[bytes, int]) -> dict[bytes, int]:
     return counts
 
 
-async def _embed(
-    provider: EmbeddingProvider, items: Sequence[Item], purpose: Purpose
-) -> list[bytes | Failure]:
-    """One batch; when it fails as a whole for a reason of its content, each item alone."""
-    try:
-        matrix = await provider.embed(items, purpose)
-        return checked(provider, matrix, len(items))
-    except (InvalidInput, Unsupported, ProviderError) as error:
-        if len(items) == 1:
-            return [Failure(error)]
-    alone = [await _embed(provider, [item], purpose) for item in items]
-    return [results[0] for results in alone]
+def _encoded(
+    provider: EmbeddingProvider,
+    raw: Sequence[bytes],
+    cached: list[bool],
+    normalized: bool,
+    work: _Work,
+    tokens_read: int,
+) -> Encoded:
+    matrix = stack(raw, provider.dimensions)
+    return Encoded(
+        vectors=normalize(matrix) if normalized else matrix,
+        cached=cached,
+        model=provider.model.id,
+        dimensions=provider.dimensions,
+        tokens=work.tokens,
+        inference_ms=work.inference_ms,
+        tokens_read=tokens_read,
+    )

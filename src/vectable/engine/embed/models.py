@@ -151,6 +151,13 @@ class Models:
         if self.on_unload is not None:
             self.on_unload(id)
 
+    def at_hand(self, model: str | None) -> EmbeddingProvider | None:
+        """The model, if it is loaded."""
+        provider = self._by_name.get(self._named(model))
+        if provider is not None:
+            self._touch(provider.model.id)
+        return provider
+
     async def preload(self, model: str | None) -> tuple[ModelCard, float]:
         """Loads a model ahead of its first use; its card, and the milliseconds it took."""
         started = time.perf_counter()

@@ -29,6 +29,6 @@ def checked(provider: EmbeddingProvider, matrix: Matrix, n: int) -> list[bytes |
     if matrix.shape != (n, provider.dimensions):
         wanted = (n, provider.dimensions)
         raise ProviderError(f"model {provider.model.id} gave vectors {matrix.shape}, expected {wanted}")
-    finite = [bool(np.isfinite(row).all()) for row in matrix]
+    finite = np.asarray(np.isfinite(matrix).all(axis=1))
     bad = Failure(ProviderError(f"model {provider.model.id} gave a vector that is not finite"))
     return [to_bytes(row) if ok else bad for row, ok in zip(matrix, finite, strict=True)]

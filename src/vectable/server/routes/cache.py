@@ -38,6 +38,7 @@ async def cache_stats(request: Request) -> Response:
     """The tier in memory, and the one on disk. Hits in either tier count as hits."""
     database = database_of(request)
     stats = database.embedder.cache_stats()
+    await database.embedder.cache_settled()
     size, size_bytes = await database.cache.size()
     asked = stats["hits"] + stats["misses"]
     found = {

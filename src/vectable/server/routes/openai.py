@@ -12,8 +12,8 @@ from fastapi import Path as PathParameter
 from starlette.responses import Response
 
 from vectable.core.recipe import Tokens
-from vectable.core.vectors import Matrix, normalize
-from vectable.errors import InvalidInput, VectableError
+from vectable.core.vectors import normalize
+from vectable.errors import InvalidInput, ModelNotFound, VectableError
 from vectable.interfaces import Item, ModelCard
 from vectable.server.answers import answer
 from vectable.server.embedding import check_model, embed
@@ -62,10 +62,9 @@ async def create_embeddings(
 ) -> Response:
     """Vectors of length 1. An error is OpenAI's error object."""
     items = _items(body.input)
-    card = await _about("model", _card(request, body.model))
-    size = _size(card, body.dimensions)
+    size = await _about("model", _size(request, body.model, body.dimensions))
     encoded = await _about("input", embed(request, items, body.model, count=True))
-    vectors = encoded.vectors if size == encoded.dimensions else _cut(encoded.vectors, size)
+    vectors = encoded.vectors if size is None else normalize(encoded.vectors[:, :size])
     written: Any = vectors
     if body.encoding_format == "base64":
         little = vectors.astype("<f4", copy=False)
@@ -118,7 +117,9 @@ async def _about(field: str, work: Awaitable[T]) -> T:
     try:
         return await work
     except VectableError as error:
-        if not error.retryable:
+        if isinstance(error, ModelNotFound):
+            error.context["field"] = "model"
+        elif not error.retryable:
             error.context.setdefault("field", field)
         raise
 
@@ -128,9 +129,14 @@ async def _card(request: Request, model: str) -> ModelCard:
     return await database_of(request).embedder.card(model)
 
 
-def _size(card: ModelCard, wanted: int | None) -> int:
-    if wanted is None or wanted == card.dimensions:
-        return card.dimensions
+async def _size(request: Request, model: str, wanted: int | None) -> int | None:
+    """What vectors are to be cut to; None: they stay as they are."""
+    check_model(request, model)
+    if wanted is None:
+        return None
+    card = await _card(request, model)
+    if wanted == card.dimensions:
+        return None
     if card.truncatable and wanted < card.dimensions:
         return wanted
     can = f"up to {card.dimensions}" if card.truncatable else f"{card.dimensions} alone"
@@ -139,10 +145,6 @@ def _size(card: ModelCard, wanted: int | None) -> int:
         hint=f"it has {can}",
         context={"field": "dimensions"},
     )
-
-
-def _cut(vectors: Matrix, size: int) -> Matrix:
-    return normalize(vectors[:, :size])
 
 
 @router.get(
