@@ -163,5 +163,5 @@ def test_a_crowd_is_answered_or_told_to_come_back() -> None:
         answers = asyncio.run(crowd())
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) <= {200, 503}
-    assert statuses.count(200) >= 7
+    assert statuses.count(200) >= 4
     assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)

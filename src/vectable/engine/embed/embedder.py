@@ -11,14 +11,15 @@ from typing import Any
 from vectable.config import Settings
 from vectable.core.meter import UNMETERED, Meter
 from vectable.core.recipe import content_key
-from vectable.core.vectors import Matrix, from_bytes, normalize, stack, to_bytes
+from vectable.core.vectors import from_bytes, normalize, to_bytes
 from vectable.engine.embed.claims import Claims
+from vectable.engine.embed.encoded import Cost, Encoded, encoded, kind_of, naming
 from vectable.engine.embed.models import Models
 from vectable.engine.embed.outcomes import Failure
 from vectable.engine.embed.passes import Call, Passes, Step, token_lengths
 from vectable.engine.embed.remote import RemoteRun
 from vectable.engine.embed.tiers import CacheTiers
-from vectable.errors import ProviderError, Unsupported, VectableError
+from vectable.errors import ProviderError, Unsupported
 from vectable.interfaces import (
     EmbeddingProvider,
     Item,
@@ -31,20 +32,6 @@ from vectable.interfaces import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """`vectors` float32[n, dimensions] in the order of the items; `tokens` and `inference_ms` count only what
-    the model computed, `tokens_read` all items as the model reads them, where it was asked for."""
-
-    vectors: Matrix
-    cached: list[bool]
-    model: str
-    dimensions: int
-    tokens: int
-    inference_ms: float
-    tokens_read: int = 0
-
-
 @dataclass(slots=True)
 class _Work:
     """What one call still has to compute: first position by content key, and what it cost."""
@@ -54,6 +41,9 @@ class _Work:
     results: dict[bytes, bytes | Failure] = field(default_factory=dict)
     lengths: dict[bytes, int] = field(default_factory=dict)
     """Tokens of those that a model here read."""
+
+    def cost(self, tokens_read: int) -> Cost:
+        return Cost(self.tokens, self.inference_ms, tokens_read)
 
     def add(self, call: Call) -> None:
         self.tokens += sum(call.lengths.values())
@@ -138,10 +128,10 @@ class Embedder:
         for position, key in enumerate(keys):
             failed = work.results.get(key)
             if isinstance(failed, Failure):
-                raise _naming(failed.error, items, position)
+                raise naming(failed.error, items, position)
         raw = [known[k] if k in known else _vector(work.results[k]) for k in keys]
         read = await self._count(provider, items, keys, purpose, work.lengths) if count else 0
-        return _encoded(provider, raw, [key in known for key in keys], normalize_vectors, work, read)
+        return encoded(provider, raw, [key in known for key in keys], normalize_vectors, work.cost(read))
 
     def encode_at_hand(
         self,
@@ -161,7 +151,7 @@ class Embedder:
         if known is None:
             return None
         raw = [known[key] for key in keys]
-        return _encoded(provider, raw, [True] * len(keys), normalize_vectors, _Work(), 0)
+        return encoded(provider, raw, [True] * len(keys), normalize_vectors)
 
     async def _count(
         self,
@@ -213,7 +203,7 @@ class Embedder:
     ) -> list[bytes]:
         """One content key per item. Raises Unsupported for items the model cannot take."""
         for item in items:
-            kind = _kind(item)
+            kind = kind_of(item)
             if kind not in provider.modalities:
                 raise Unsupported(
                     f"model {provider.model.id} does not embed {kind if kind == 'tokens' else kind + 's'}",
@@ -366,20 +356,6 @@ def stored_form(vector: bytes, normalized: bool) -> bytes:
     return to_bytes(normalize(from_bytes(vector)[None, :])[0]) if normalized else vector
 
 
-def _naming(error: VectableError, items: Sequence[Item], position: int) -> VectableError:
-    """The error of one item among several, saying which one."""
-    if len(items) == 1 or error.retryable:
-        return error
-    context = {**error.context, "index": position}
-    return type(error)(
-        f"{_kind(items[position])} {position}: {error.detail}", hint=error.hint, context=context
-    )
-
-
-def _kind(item: Item) -> str:
-    return "text" if isinstance(item, str) else "image" if isinstance(item, bytes) else "tokens"
-
-
 def _vector(result: bytes | Failure) -> bytes:
     if isinstance(result, Failure):
         raise result.error
@@ -392,23 +368,3 @@ def _counts(keys: Sequence[bytes], mine: dict[bytes, int]) -> dict[bytes, int]:
         if key in counts:
             counts[key] += 1
     return counts
-
-
-def _encoded(
-    provider: EmbeddingProvider,
-    raw: Sequence[bytes],
-    cached: list[bool],
-    normalized: bool,
-    work: _Work,
-    tokens_read: int,
-) -> Encoded:
-    matrix = stack(raw, provider.dimensions)
-    return Encoded(
-        vectors=normalize(matrix) if normalized else matrix,
-        cached=cached,
-        model=provider.model.id,
-        dimensions=provider.dimensions,
-        tokens=work.tokens,
-        inference_ms=work.inference_ms,
-        tokens_read=tokens_read,
-    )

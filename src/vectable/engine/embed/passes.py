@@ -283,11 +283,15 @@ class Passes:
         calls = {call: None for waiting in batch for call in waiting.calls}
         try:
             results = await self._embedded(batch)
-        except BaseException as error:
-            self._deliver(batch, [_failure(error, self.provider)] * len(batch))
-            if not isinstance(error, Exception):
+        except asyncio.CancelledError:
+            self._cancel(batch)
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
                 raise
+            return
+        except Exception as error:
             log.exception("the model %s failed", self.provider.model.id)
+            self._deliver(batch, [_failure(error, self.provider)] * len(batch))
             return
         seconds, tokens = time.perf_counter() - started, sum(w.length for w in batch)
         self._rate += (tokens / max(seconds, 1e-6) - self._rate) / 16
@@ -324,6 +328,12 @@ class Passes:
                 call.arrive(waiting.key, result, waiting.length)
                 self._callers -= not call.left
 
+    def _cancel(self, batch: Sequence[_Waiting]) -> None:
+        for waiting in batch:
+            self._forget(waiting)
+            for call in waiting.calls:
+                call.done.cancel()
+
     def _forget(self, waiting: _Waiting) -> None:
         if self._known.get(waiting.key) is waiting:
             del self._known[waiting.key]
@@ -344,13 +354,14 @@ class Passes:
 
     async def close(self) -> None:
         """Fails whoever waits still."""
+        waiting = list(self._known.values())
+        for each in waiting:
+            each.queued = False
+        self._deliver(waiting, [Failure(ProviderError("the embedder was closed"))] * len(waiting))
         runner = self._runner
         if runner is not None:
             runner.cancel()
             await asyncio.wait([runner])
-        for waiting in list(self._known.values()):
-            waiting.queued = False
-            self._deliver([waiting], [Failure(ProviderError("the embedder was closed"))])
 
 
 def token_lengths(provider: EmbeddingProvider, items: Sequence[Item], purpose: Purpose) -> list[int]:
