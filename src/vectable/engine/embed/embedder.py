@@ -78,6 +78,8 @@ class Embedder:
         self._most = settings.batch_size
         self._queue_tokens = settings.embed_queue_tokens
         self._passes: dict[str, Passes] = {}
+        # Work under way holds its model, and lets go of it when it is done.
+        self.models.on_unload = self._unloaded
         self._in_flight: dict[bytes, asyncio.Future[bytes | Failure]] = {}
 
     async def card(self, model: str | None) -> ModelCard:
@@ -276,6 +278,9 @@ class Embedder:
                 meter=self._meter,
             )
         return passes
+
+    def _unloaded(self, model: str) -> None:
+        self._passes.pop(model, None)
 
     def waiting(self) -> dict[str, tuple[int, int]]:
         """By model: contents that wait for it or are with it, and about how many tokens they have."""
