@@ -217,7 +217,7 @@ def restore(
     InvalidInput, AlreadyExists (unless `overwrite`), DatabaseDamaged, DatabaseNewer."""
     if in_server(url):
         raise Unsupported(
-            f"{shown(str(url))} is restored as every PostgreSQL database is",
+            f"{shown(str(url))} is restored as other databases of its server are",
             hint="pg_restore brings back what pg_dump wrote; vectable copy moves tables between databases",
         )
     directory = database_directory(url)

@@ -7,14 +7,23 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from vectable.config import Settings
 from vectable.core.foreign import ForeignTables
 from vectable.core.schema import new_id
-from vectable.errors import InvalidInput, Unsupported
+from vectable.errors import BackendError, InvalidInput, Unsupported
 from vectable.interfaces import Backend, StateStore, VectorCache
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+BACKENDS = "vectable.backends"
+"""The group of entry points by which other packages bring backends: the name is the URL's scheme, the object
+an async function of the URL and the settings that gives a `Storage`."""
+_OWN = ("memory", "sqlite", "postgres", "postgresql")
+_PASSWORD = re.compile(r"(//[^/@:?#]*):[^/@]*@")
 _MAY_NAME_A_SERVER = re.compile(r"^postgres|^\s*[a-z_]+\s*=|\bpassword\s*=", re.IGNORECASE)
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(.*)", re.DOTALL)
 _FORMS = "a directory, sqlite:///DIRECTORY, postgresql://USER@HOST/DATABASE, or memory:"
@@ -46,10 +55,14 @@ class Storage:
 
 
 def in_server(url: str | os.PathLike[str]) -> bool:
-    """Whether `url` names a database of a PostgreSQL server. A path object never does: write a directory
-    whose name begins like a scheme or like `host=` as `./name`."""
+    """Whether `url` names a database of a PostgreSQL server, or of a backend that another package brings. A
+    path object never does: write a directory whose name begins like a scheme or like `host=` as `./name`."""
     if not isinstance(url, str) or url.partition(":")[0].lower() in ("memory", "sqlite"):
         return False
+    return _in_postgres(url) or _brought(url) is not None
+
+
+def _in_postgres(url: str) -> bool:
     # What asyncpg costs is paid by those who name a server.
     if not _MAY_NAME_A_SERVER.search(url):
         return False
@@ -62,6 +75,8 @@ def shown(url: str) -> str:
     """`url` for people and logs: a server's without its password, others as they are."""
     if not in_server(url):
         return url
+    if not _in_postgres(url):
+        return _PASSWORD.sub(r"\1@", url)
     from vectable.drivers.postgres import Address
 
     return Address.parse(url).display
@@ -69,8 +84,10 @@ def shown(url: str) -> str:
 
 async def exists(url: str | os.PathLike[str]) -> bool:
     """Whether there is a database of ours at `url`. Creates nothing. Raises InvalidInput, and what connecting
-    to a server raises."""
+    to a server raises. Of a database that another package's backend opens nothing is known before: True."""
     if in_server(url):
+        if not _in_postgres(str(url)):
+            return True
         from vectable.drivers.postgres import is_prepared
 
         return await is_prepared(str(url))
@@ -96,7 +113,7 @@ def database_directory(url: str | os.PathLike[str]) -> Path | None:
             raise InvalidInput("a database in memory has no path", hint="write memory:")
         return None
     if scheme != "sqlite":
-        raise InvalidInput(f"there is no backend {scheme!r}", hint=f"give {_FORMS}")
+        raise InvalidInput(f"there is no backend {scheme!r}", hint=f"give {_FORMS}{_others()}")
     path = unquote(rest)
     if path.startswith(("///./", "///../")):
         path = path[3:]  # nobody means the root by that
@@ -111,9 +128,38 @@ async def open_storage(url: str | os.PathLike[str], settings: Settings) -> Stora
     """Opens what `url` names, creating it when missing (a server's database, never: only what is ours in it).
     Raises BackendError's kinds, InvalidInput."""
     if in_server(url):
-        return await _open_postgres(str(url), settings)
+        point = None if _in_postgres(str(url)) else _brought(str(url))
+        return await (_open_postgres if point is None else _opener(point))(str(url), settings)
     directory = database_directory(url)
     return await (_open_memory() if directory is None else _open_sqlite(directory, settings))
+
+
+def _brought(url: str) -> EntryPoint | None:
+    """Who opens databases of the URL's scheme, where an installed package says so; ours are ours."""
+    found = _SCHEME.fullmatch(url)
+    if found is None or found[1].lower() in _OWN:
+        return None
+    from importlib.metadata import entry_points
+
+    return next(iter(entry_points(group=BACKENDS, name=found[1].lower())), None)
+
+
+def _opener(point: EntryPoint) -> Callable[[str, Settings], Awaitable[Storage]]:
+    try:
+        opener: Callable[[str, Settings], Awaitable[Storage]] = point.load()
+    except (ImportError, AttributeError) as error:
+        package = point.dist.name if point.dist is not None else point.value
+        raise BackendError(
+            f"the backend {point.name!r} of the package {package} cannot be loaded: {error}",
+            hint=f"reinstall {package}, or ask its author",
+        ) from error
+    return opener
+
+
+def _others() -> str:
+    from importlib.metadata import entry_points
+
+    return "".join(f", or {point.name}:…" for point in entry_points(group=BACKENDS))
 
 
 async def _open_memory() -> Storage:
