@@ -311,6 +311,41 @@ class SqliteMachine(Machine):
         self.directory.cleanup()
 
 
+class PostgresMachine(Machine):
+    url: ClassVar[str]
+
+    async def first(self) -> Backend:
+        from vectable.backends.postgres import PostgresBackend
+        from vectable.drivers.postgres import PostgresDriver
+
+        backend = PostgresBackend(PostgresDriver(self.url, pool_least=1), tombstones=1)
+        await backend.open()
+        return backend
+
+    async def again(self) -> Backend:
+        await self.subject.backend.close()
+        return await self.first()
+
+    async def doomed(self, write: Callable[[], Any], point: int) -> bool:
+        """Its connections are cut by the server, wherever they are; those it goes on with, too."""
+        import asyncpg
+
+        from vectable.drivers.postgres import Address
+
+        other = await asyncpg.connect(**Address.parse(self.url).arguments)
+        task = asyncio.ensure_future(write())
+        await asyncio.sleep(point * 0.001)
+        acknowledged = task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await other.execute(
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await other.close()
+        return acknowledged
+
+
 async def cancelled(write: Callable[[], Any], point: int) -> bool:
     """Cancels a write a few turns of the loop after its start; whether it was acknowledged before."""
     task = asyncio.ensure_future(write())
@@ -334,3 +369,12 @@ TestHostileMachine = HostileMachine.TestCase
 TestSqliteMachine = SqliteMachine.TestCase
 TestMemoryMachine.settings = TestHostileMachine.settings = PLAN
 TestSqliteMachine.settings = settings(PLAN, max_examples=20)
+
+
+class TestPostgresMachine(PostgresMachine.TestCase):  # type: ignore[name-defined, misc]
+    settings = settings(PLAN, max_examples=10)
+
+    @pytest.fixture(autouse=True)
+    def _database(self, postgres_url: str) -> None:
+        """One for all examples: the tables of each are its own."""
+        PostgresMachine.url = postgres_url

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import sys
 import time
 from typing import Any
 
@@ -112,6 +114,16 @@ async def test_a_dead_holder_is_replaced(engine: Engine, change: dict[str, Any])
     record = json.loads(entry.value) | change
     await engine.state.commit(puts={"lease/x": json.dumps(record).encode()})
     assert await engine.again().leases.acquire("x") is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can containers be told apart")
+async def test_a_holder_in_another_container_is_not_judged_by_its_number(engine: Engine) -> None:
+    """Though its machine has the same name: process numbers are others there."""
+    await engine.leases.acquire("x")
+    entry = (await engine.state.get(["lease/x"]))["lease/x"]
+    there = {"pid": 2**22 + 1, "host": socket.gethostname()}
+    await engine.state.commit(puts={"lease/x": json.dumps(json.loads(entry.value) | there).encode()})
+    assert await engine.again().leases.acquire("x") is None
 
 
 async def test_jobs_are_listed_newest_first(engine: Engine) -> None:

@@ -4,7 +4,6 @@ model is simulated by the real hashing one, which fails on demand."""
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from vectable.config import Settings
 from vectable.core.vectors import Matrix
 from vectable.engine.embed import Embedder, Failure
 from vectable.engine.embed.claims import Claims
+from vectable.engine.leases import this_process
 from vectable.errors import BackendBusy, EndpointUnavailable, InvalidInput
 from vectable.interfaces import Item, Purpose, VectorCache
 from vectable.providers.hashing import HashingProvider
@@ -180,7 +180,7 @@ async def test_claims_of_a_process_that_died_count_for_nothing() -> None:
     state = MemoryState()
     store = MemoryStateStore(state)
     gone = b'{"owner": "x", "pid": 999999999, "host": "%s", "expires": 99999999999}'
-    here, elsewhere = gone % socket.gethostname().encode(), gone % b"another machine"
+    here, elsewhere = gone % this_process()["host"].encode(), gone % b"another machine"
     late = b'{"owner": "x", "pid": 1, "host": "another machine", "expires": 1}'
     claims = {b"\1": here, b"\2": elsewhere, b"\3": late, b"\4": b"damaged"}
     await store.commit(puts={f"claim/{key.hex()}": claim for key, claim in claims.items()})

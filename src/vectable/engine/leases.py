@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +47,24 @@ class Process(BaseModel):
         """Not expired, and there, where that can be seen."""
         if self.expires < time.time():
             return False
-        return self.host != socket.gethostname() or _runs(self.pid)
+        return self.host != _host() or _runs(self.pid)
 
 
 def this_process() -> dict[str, Any]:
     """The fields of `Process` for this one, for the time of a lease."""
-    return {"pid": os.getpid(), "host": socket.gethostname(), "expires": time.time() + TTL_S}
+    return {"pid": os.getpid(), "host": _host(), "expires": time.time() + TTL_S}
+
+
+@cache
+def _host() -> str:
+    """Where a process number means the same process: this machine, since it started, in this container. Its
+    name alone may be that of many containers."""
+    name = socket.gethostname()
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{name}/{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return name
 
 
 class _Holder(Process):

@@ -8,15 +8,16 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
+from vectable.backends.refusals import key_exists as key_exists
 from vectable.core.cell import Cell
 from vectable.core.evaluate import matches, order_key, value_of
-from vectable.core.key import KeyBytes, decode_key, key_to_url
+from vectable.core.key import KeyBytes
 from vectable.core.predicate import Predicate, columns_of, resolve
 from vectable.core.query import OrderTerm
 from vectable.core.rows import CellWrite, Put, RecordBatch
 from vectable.core.schema import Column, ColumnType, Table, Version
 from vectable.core.vectors import Vector, distances, stack
-from vectable.errors import KeyExists, StaleGeneration
+from vectable.errors import StaleGeneration
 from vectable.interfaces import Position
 
 Keep = Callable[[KeyBytes, "StoredRow"], bool]
@@ -161,13 +162,3 @@ def nearest_rows(
     apart = distances(vector, matrix, version.metric).tolist()
     ranked = sorted(zip(apart, (key for key, _ in found), strict=True))
     return [key for _, key in ranked]
-
-
-def key_exists(table: Table, key: KeyBytes) -> KeyExists:
-    """The error of a put whose key must be absent and is not."""
-    shown = key_to_url(decode_key(key))
-    return KeyExists(
-        f"table {table.full_name!r} already has a row with the key {shown}",
-        hint="upsert it, or skip keys that exist",
-        context={"keys": [shown]},
-    )

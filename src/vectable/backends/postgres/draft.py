@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from vectable.backends.refusals import key_exists
 from vectable.core.cell import Cell
-from vectable.core.key import KeyBytes, decode_key, key_to_url
+from vectable.core.key import KeyBytes
 from vectable.core.rows import CellWrite, Delete, Outcome, Put, WriteBatch
 from vectable.core.schema import Table
 from vectable.errors import KeyExists
@@ -14,7 +15,6 @@ from vectable.errors import KeyExists
 Values = tuple[Any, ...]
 KEPT = bytes(bytearray(b"the vector stays as it is stored"))
 """Stands for a stored vector that was not read. Known by its identity."""
-_NAMED_KEYS = 10
 _EMPTY = Cell()
 
 
@@ -126,13 +126,7 @@ class Draft:
         taken = [first]
         guarded = (put.key for put in self._batch.puts if put.guard == "absent")
         taken += [key for key in guarded if key in self._rows and key not in self.inserts]
-        shown = [key_to_url(decode_key(key)) for key in dict.fromkeys(taken)]
-        more = f" (and {len(shown) - 1} more of the given keys)" if len(shown) > 1 else ""
-        return KeyExists(
-            f"table {self._table.full_name!r} already has a row with the key {shown[0]}{more}",
-            hint="upsert, or skip keys that exist",
-            context={"keys": shown[:_NAMED_KEYS]},
-        )
+        return key_exists(self._table, *taken)
 
     def changed_cells(self, version: str) -> tuple[list[Values], list[Values], list[Values]]:
         """Cells to add; to replace; and to replace without touching their vector. Each as key, want, have,

@@ -7,16 +7,16 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from vectable.backends.refusals import key_exists
 from vectable.backends.sqlite.layout import Layout, cells_name, gone
 from vectable.backends.sqlite.standing import Standing, make_mark, standing_of
 from vectable.core.cell import Cell
-from vectable.core.key import KeyBytes, decode_key, key_to_url
+from vectable.core.key import KeyBytes
 from vectable.core.rows import CellWrite, Delete, Outcome, Put, Receipt, WriteBatch
 from vectable.errors import KeyExists, StaleGeneration
 
 Values = tuple[Any, ...]
 _CHUNK = 500
-_NAMED_KEYS = 10
 _EMPTY = Cell()
 
 
@@ -173,13 +173,7 @@ class _Draft:
             stored = self._rows.get(put.key)
             if put.guard == "absent" and stored is not None and stored.rid not in self._inserts:
                 taken.append(put.key)
-        shown = [key_to_url(decode_key(key)) for key in dict.fromkeys(taken)]
-        more = f" (and {len(shown) - 1} more of the given keys)" if len(shown) > 1 else ""
-        return KeyExists(
-            f"table {self._layout.table.full_name!r} already has a row with the key {shown[0]}{more}",
-            hint="upsert, or skip keys that exist",
-            context={"keys": shown[:_NAMED_KEYS]},
-        )
+        return key_exists(self._layout.table, *taken)
 
     def flush(self) -> Standing:
         """Writes what changed; where the table stands then."""
