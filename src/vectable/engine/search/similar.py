@@ -94,6 +94,8 @@ class SimilarSearch:
         table that was last found still."""
         if prepared.cursor is not None or not prepared.by_score or not self._proves:
             return None
+        if prepared.table.foreign is not None:
+            return None  # what others own may have changed untold
         resident = self._reader.held(prepared.table, target.version, target.stale)
         if resident is None or resident.moving:
             return None
