@@ -126,6 +126,11 @@ class Database:
         await self.searcher.close()
         await self.embedder.close()
         self._pool.shutdown(wait=True)
+        if self.attacher.leaving and self._storage.leave is not None:
+            try:
+                await self._storage.leave()
+            except VectableError as error:
+                log.warning("what is left of ours stays in the database: %s", error)
         await self._storage.close()
 
     async def backup(

@@ -48,6 +48,8 @@ class Storage:
     """What tables, vectors, bookkeeping and cache take up in a server; None where files say so."""
     foreign: ForeignTables | None = None
     """Tables of others beside ours; None where there can be none."""
+    leave: Callable[[], Awaitable[bool]] | None = None
+    """In place of `close`: removes, where no table is left, what was made for all of them."""
     pool: Callable[[], dict[str, int]] | None = None
     """Connections to a server: how many there are and how busy; None where there is no server."""
     crowded: bool = False
@@ -257,6 +259,7 @@ async def _open_postgres(url: str, settings: Settings) -> Storage:
         backup=backup,
         stored_bytes=driver.stored_bytes,
         foreign=PostgresForeignTables(driver),
+        leave=driver.leave,
         pool=lambda: {
             **asdict(driver.pool_status()),
             "statement_timeout_ms": settings.postgres_statement_timeout_ms,

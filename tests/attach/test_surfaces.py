@@ -11,8 +11,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from tests.attach.conftest import dump
 from tests.server.live import live_server
 from vectable.drivers.postgres import Address
+from vectable.testing.postgres_server import PostgresDatabases
 
 BOOKS = """
 CREATE TABLE public.books (id int PRIMARY KEY, title text, "what it's about" text);
@@ -53,6 +55,26 @@ def test_from_the_command_line(postgres_url: str, monkeypatch: pytest.MonkeyPatc
     assert json.loads(gone.stdout) == {"detached": "books"}
     again = vectable("detach", postgres_url, "books")
     assert again.returncode == 1
+
+
+def test_a_database_is_as_it_was_before_the_first_table_was_attached(
+    postgres_databases: PostgresDatabases, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VECTABLE_FAKE_EMBEDDINGS", "1")
+    monkeypatch.setenv("VECTABLE_CACHE_DIR", str(tmp_path))
+    name = postgres_databases.create(extension=False)
+    url = postgres_databases.url_of(name)
+    try:
+        execute(url, BOOKS)
+        before = dump(url)
+        for keep in ([], ["--keep-cache"]):
+            made = vectable("attach", url, "books", "--embed", "title")
+            assert made.returncode == 0, made.stderr
+            gone = vectable("detach", url, "books", *keep)
+            assert gone.returncode == 0, gone.stderr
+            assert (dump(url) == before) is not bool(keep)
+    finally:
+        postgres_databases.drop(name)
 
 
 def test_over_http(postgres_url: str) -> None:

@@ -97,8 +97,8 @@ class Database:
             ),
         )
 
-    def detach(self, name: str) -> None:
-        return self._run(self._database.detach(name))
+    def detach(self, name: str, *, keep_cache: bool = False) -> None:
+        return self._run(self._database.detach(name, keep_cache=keep_cache))
 
     def embed(
         self,

@@ -86,21 +86,26 @@ async def _attach(db: str, name: str, request: dict[str, Any]) -> dict[str, Any]
     "detach",
     epilog="""\b
 Examples:
-  vectable detach postgresql://anna@db/shop products""",
+  vectable detach postgresql://anna@db/shop products
+
+\b
+With the last table goes all that Vectable has in the database, unless another process of it is at work there:
+its schema is as it was before.""",
 )
 @click.argument("db", metavar="DB_URL")
 @click.argument("table")
+@click.option("--keep-cache", is_flag=True, help="Keep the embedding cache, also when no table is left.")
 @json_option
-def detach_command(db: str, table: str, as_json: bool) -> None:
+def detach_command(db: str, table: str, keep_cache: bool, as_json: bool) -> None:
     """Let go of TABLE, as it is called in Vectable: our vectors, views and triggers are removed. The table of
     others is as if it had never been attached."""
-    run(_detach(db, table))
+    run(_detach(db, table, keep_cache))
     if as_json:
         write_json({"detached": table})
     else:
         write(f"Detached {table}.")
 
 
-async def _detach(db: str, name: str) -> None:
+async def _detach(db: str, name: str, keep_cache: bool) -> None:
     async with await open_existing(db) as database:
-        await database.detach(name)
+        await database.detach(name, keep_cache=keep_cache)

@@ -27,7 +27,7 @@ _RECENT_S = 1.0
 """Between looks at the rows changed last, where nobody tells of changes."""
 _OVERLAP_S = 120.0
 """So much earlier than the newest change another one may have been made that is committed only now."""
-_TOLD_S, _RECENT_KNOWN_S, _UNTOLD_S = 600.0, 20.0, 2.0
+_TOLD_S, _RECENT_KNOWN_S, _UNTOLD_S = 600.0, 8.0, 2.0
 """Between comparisons of everything: where triggers tell of changes (they may have been off for a while),
 where the time of a change is known, and where nothing is."""
 _SHARE = 20

@@ -157,11 +157,13 @@ class AsyncDatabase:
             await self.wait(job, f"attach {definition.full_name}")
         return AsyncTable(self, definition)
 
-    async def detach(self, name: str) -> None:
+    async def detach(self, name: str, *, keep_cache: bool = False) -> None:
         """Lets go of an attached table: our vectors, views and triggers are removed, and the table of others
-        is as if we had never been there. Raises TableNotFound, InvalidInput for a table of our own,
-        BackendBusy while its writers leave no room."""
-        await self.engine.attacher.detach(self.context, name)
+        is as if we had never been there. If that was the last table, closing the database removes the schema
+        `vectable` too, the embedding cache included, unless another process is at work there or `keep_cache`
+        says otherwise. Raises TableNotFound, InvalidInput for a table of our own, BackendBusy while its
+        writers leave no room."""
+        await self.engine.attacher.detach(self.context, name, keep_cache=keep_cache)
         self.definitions.pop(name, None)
 
     # -- models ----------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ from vectable.errors import BackendBusy
 
 _ATTEMPTS = 20
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_PLANNED_ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
+"""A queue may hold nothing now and a hundred thousand keys in a second: no plan is good for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ class Viewing:
             # Whoever alters the table waits until the view is closed; else names could be exchanged between
             # the moment of this view and a statement of it. A lock by itself fixes no moment yet.
             try:
-                await connection.execute(f"{_BEGIN}; LOCK TABLE {place.rows} IN ACCESS SHARE MODE")
+                begin = _BEGIN if place.queue is None else f"{_BEGIN}; {_PLANNED_ANEW}"
+                await connection.execute(f"{begin}; LOCK TABLE {place.rows} IN ACCESS SHARE MODE")
                 standing, mark = await self._look(connection, place)
             except GONE:
                 await self._close(None, None, None)

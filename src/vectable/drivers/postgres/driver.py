@@ -13,6 +13,7 @@ from vectable.drivers.postgres import migrations
 from vectable.drivers.postgres.address import Address
 from vectable.drivers.postgres.connection import Connection, connect
 from vectable.drivers.postgres.failures import RETRIED, TRANSLATED, Translated, is_lost, translate
+from vectable.drivers.postgres.leave import leave
 from vectable.drivers.postgres.names import SCHEMA
 from vectable.drivers.postgres.pool import Pool, PoolStatus
 from vectable.errors import BackendError, InvalidInput, OutcomeUnknown
@@ -79,8 +80,9 @@ class PostgresDriver:
                 first = await self._pool.patiently(lambda: connect(self.address, vector_schema=None))
                 try:
                     await self._check(first)
+                    there = await migrations.vector_schema(first)
                     self.vector_schema = await migrations.install_vector(first, self.address.display)
-                    await migrations.migrate(first, self.address.display)
+                    await migrations.migrate(first, self.address.display, made_extension=there is None)
                     self.identity, self.incarnation = await _who(first)
                 finally:
                     await first.close()
@@ -113,6 +115,19 @@ class PostgresDriver:
         """Closes every connection. May be called again."""
         self._opened = False
         await self._pool.close()
+
+    async def leave(self) -> bool:
+        """Closes; and where no table is left and nobody else at work, removes what was made for all tables,
+        the cache included: the database's schema is as it was before we first opened it. Whether that was
+        done."""
+        await self.close()
+        with self.translated:
+            connection = await connect(self.address, vector_schema=None)
+            try:
+                async with connection.transaction():
+                    return await leave(connection)
+            finally:
+                await connection.close()
 
     def pool_status(self) -> PoolStatus:
         """How many connections there are and how busy they are."""

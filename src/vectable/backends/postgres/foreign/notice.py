@@ -39,9 +39,15 @@ async def take(
 ) -> tuple[int, list[KeyBytes]]:
     """Takes up to `limit` keys off the queue and makes our lines and cells say what is true of them now: (how
     many keys, those of rows whose cells want something new)."""
+    await connection.execute(_FEW)
     seen = await _look(connection, table, attached, theirs, limit)
     await _forget(connection, table, seen.gone)
     return seen.taken, await _note(connection, table, attached, seen)
+
+
+_FEW = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+"""Whatever the planner thinks of tables that grew by far since it looked: a batch is few rows, found by their
+keys."""
 
 
 async def _look(

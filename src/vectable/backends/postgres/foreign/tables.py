@@ -136,6 +136,7 @@ class PostgresForeignTables:
         """A transaction over the table in its current definition; None while another process has one."""
 
         async def run(connection: Connection) -> T | None:
+            await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
             if not await connection.fetchval(_ALONE, table.id):
                 return None
             try:

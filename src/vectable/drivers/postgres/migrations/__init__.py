@@ -10,7 +10,7 @@ from vectable.errors import BackendError, DatabaseNewer, InvalidInput
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_0001_rows_and_state.STATEMENTS,)
 VERSION = len(MIGRATIONS)
 _MARK = "Vectable's own tables: its bookkeeping, vectors and embedding cache"
-_LOCK = 0x56454354
+LOCK = 0x56454354
 """Whoever migrates holds this advisory lock: ASCII "VECT"."""
 
 
@@ -39,27 +39,41 @@ async def version_of(connection: Connection, where: str) -> int:
     return version
 
 
-async def migrate(connection: Connection, where: str, upto: int = VERSION) -> int:
+async def migrate(
+    connection: Connection, where: str, upto: int = VERSION, *, made_extension: bool = False
+) -> int:
     """Brings the database to version `upto`, all in one transaction; how many steps were taken. Safe while
-    other processes do the same: they wait. Raises what `version_of` raises, and the driver's errors."""
+    other processes do the same: they wait. What was there before us is noted, for when we leave:
+    `made_extension` says that pgvector was not. Raises what `version_of` raises, and the driver's errors."""
     if await version_of(connection, where) >= upto:
         return 0
     async with connection.transaction():
-        await connection.execute(f"SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({_LOCK})")
+        await connection.execute(f"SET LOCAL statement_timeout = 0; SELECT pg_advisory_xact_lock({LOCK})")
         version = await version_of(connection, where)
+        before = {"made_extension": "yes"} if made_extension else {}
         if version == 0:
-            await _make_schema(connection)
+            before |= await _make_schema(connection)
         for number in range(version, upto):
             for statement in MIGRATIONS[number]:
                 await connection.execute(statement)
             await connection.execute("INSERT INTO vectable.migrations (version) VALUES ($1)", number + 1)
+        if version == 0 and upto > 0:
+            await connection.executemany("INSERT INTO vectable.meta VALUES ($1, $2)", list(before.items()))
     return upto - version
 
 
-async def _make_schema(connection: Connection) -> None:
+async def _make_schema(connection: Connection) -> dict[str, str]:
+    """What was there before."""
+    before = {}
+    found = await connection.fetch(
+        "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1", SCHEMA
+    )
     # IF NOT EXISTS would ask for the right to create schemas even where an administrator has made ours.
-    if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", SCHEMA):
+    if not found:
         await connection.execute(f"CREATE SCHEMA {quote(SCHEMA)}")
+        before["made_schema"] = "yes"
+    elif found[0][0] is not None:
+        before["schema_comment"] = str(found[0][0])
     if await connection.fetchval(
         "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = $1", SCHEMA
     ):
@@ -68,6 +82,7 @@ async def _make_schema(connection: Connection) -> None:
         "CREATE TABLE vectable.migrations"
         " (version int PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())"
     )
+    return before
 
 
 async def vector_schema(connection: Connection) -> str | None:
@@ -119,7 +134,7 @@ async def _create_extension(connection: Connection, where: str) -> None:
         )
         target = "public" if schema else SCHEMA
         async with connection.transaction():
-            await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            await connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
             await connection.execute(f"CREATE EXTENSION IF NOT EXISTS vector SCHEMA {quote(target)}")
     except (pg.InsufficientPrivilegeError, pg.InvalidSchemaNameError) as error:
         raise BackendError(
