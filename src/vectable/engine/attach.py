@@ -79,7 +79,7 @@ class Attacher:
         made = None
         if column is not None:
             table, made, _ = await self._columns.add(context, table.full_name, **column, if_exists="ok")
-        if not await self._watched(table):
+        if not await self.watch(table):
             await foreign.compare(table)
         total = await foreign.estimate(table)
         job = await self._jobs.start("attach", table.full_name, {"table": table.id}, total)
@@ -129,8 +129,9 @@ class Attacher:
             return table
         return None
 
-    async def _watched(self, table: Table) -> bool:
-        """Whether triggers tell of changes. Where writers leave no room to install them, they come later."""
+    async def watch(self, table: Table) -> bool:
+        """Whether triggers tell of changes, installed now where they were not. Where writers leave no room
+        for that, they come later."""
         foreign = self._required()
         for _ in range(_ATTEMPTS):
             try:
