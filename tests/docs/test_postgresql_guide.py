@@ -14,6 +14,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from tests.attach.conftest import dump
 from tests.docs.test_docs import PROGRAM, ROOT, blocks
 from vectable.config import Settings
 from vectable.drivers.postgres import Address
@@ -56,15 +57,54 @@ def script(url: str, code: str, directory: Path) -> str:
 def test_the_guide_sets_up_a_role_that_can_do_everything_it_shows(
     postgres_databases: PostgresDatabases, postgres_url: str, role: str, tmp_path: Path
 ) -> None:
-    set_up, select = blocks(PAGE, "sql")
+    set_up, select, *_ = blocks(PAGE, "sql")
     sql(postgres_url, set_up)
     mine = postgres_databases.url_of(Address.parse(postgres_url).database, role)
-    (python,) = blocks(PAGE, "python")
+    python, *_ = blocks(PAGE, "python")
     shown = script(mine, python, tmp_path)
     assert "A heist in orbit" in shown
     assert "Bread at home" not in shown
     assert "'most': 20" in shown
     assert sql(mine, select) == [("Bread at home", 1987), ("A heist in orbit", 2021)]
+
+
+PRODUCTS = """
+CREATE SCHEMA shop;
+CREATE TABLE shop.products (id int PRIMARY KEY, name text, description text, price numeric(10, 2));
+INSERT INTO shop.products VALUES
+    (1, 'Chair', 'a wooden seat with a back and four legs', 40), (2, 'Lamp', 'gives warm light', 20),
+    (3, 'Sofa', 'a soft seat for three', 900), (4, 'Stool', 'a low seat without a back', 15)"""
+
+
+def test_the_guide_enriches_a_table_and_lets_go_of_it(
+    postgres_databases: PostgresDatabases, postgres_url: str, role: str, tmp_path: Path
+) -> None:
+    set_up, _, grants, join = blocks(PAGE, "sql")
+    _, attach, detach = blocks(PAGE, "sh")
+    _, python = blocks(PAGE, "python")
+    sql(postgres_url, set_up)
+    sql(postgres_url, PRODUCTS + ";" + grants)
+    before = dump(postgres_url)
+    mine = postgres_databases.url_of(Address.parse(postgres_url).database, role)
+    assert "Attached shop.products as products: 4 rows" in command_line(attach, mine, tmp_path)
+    shown = script(mine, python, tmp_path)
+    assert "Chair" in shown
+    assert "Stool" in shown
+    assert "Sofa" not in shown
+    assert "'told': True" in shown
+    names = [row[0] for row in sql(mine, join)]
+    assert names[0] == "Chair"
+    assert len(names) == 4
+    assert "Detached products" in command_line(detach, mine, tmp_path)
+    assert dump(postgres_url) == before
+
+
+def command_line(block: str, url: str, directory: Path) -> str:
+    words = [url if word == "$DATABASE_URL" else word for word in shlex.split(block)[1:]]
+    environment = {**os.environ, "VECTABLE_CACHE_DIR": str(directory / "cache")}
+    done = subprocess.run([PROGRAM, *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_readme_example_runs_on_postgresql_by_changing_its_url(postgres_url: str, tmp_path: Path) -> None:
@@ -85,7 +125,7 @@ def open_directory() -> Iterator[Path]:
 
 @pytest.mark.slow
 def test_the_demo_brings_a_server_of_its_own_and_stops_it(open_directory: Path) -> None:
-    (command,) = blocks(PAGE, "sh")
+    command, *_ = blocks(PAGE, "sh")
     program = [PROGRAM, *shlex.split(command)[1:]]
     done = subprocess.run(program, cwd=open_directory, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
