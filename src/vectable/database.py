@@ -122,6 +122,7 @@ class Database:
         if self.noticer is not None:
             await self.noticer.close()
         await self.sweeper.close()
+        await self.refresher.close()
         await self.jobs.close()
         await self.searcher.close()
         await self.embedder.close()

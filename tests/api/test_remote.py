@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,29 @@ def test_rows_outlive_an_outage(server: MisbehavingServer, models_file: Path, tm
         server.always = None
         db.table("t").refresh("emb")
         assert len(db.table("t").similar("cats", on="emb").collect()) == 2
+
+
+def test_a_write_does_not_wait_for_a_slow_endpoint(
+    server: MisbehavingServer, models_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vectable.engine.refresh._INLINE_S", 0.1)
+    answers = threading.Event()
+
+    def late(exchange: Any) -> None:
+        answers.wait(60)
+        exchange.send_json(exchange.answer)
+
+    server.always = late
+    with filled(tmp_path / "db", models_file) as db:
+        table = db.table("t")
+        assert table.insert(ROWS).pending == 2
+        answers.set()
+        while table.count({"column": "emb.state", "operator": "=", "value": "ready"}) < 2:
+            time.sleep(0.01)
+        assert len(server.requests) == 1, "what was under way went on"
+        answers.clear()
+        table.insert([{"id": "3", "text": "given up as the database is closed"}])
+    answers.set()
 
 
 def test_a_text_that_is_refused_costs_the_others_nothing(

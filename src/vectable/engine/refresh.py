@@ -23,10 +23,11 @@ from vectable.engine.embed import Embedder
 from vectable.engine.jobs import Jobs, Progress
 from vectable.engine.leases import Leases
 from vectable.errors import EndpointError, InvalidInput, StaleGeneration, TableNotFound, VectableError
-from vectable.interfaces import Backend, Position
+from vectable.interfaces import Backend, Position, RemoteEmbeddingProvider
 
 PENDING: tuple[str, ...] = ("new", "stale")
 _PAGE = 512
+_INLINE_S = 10.0
 _REST_S = 30.0
 _LONGEST_REST_S = 600.0
 """However long an endpoint asks to be left alone: its models file may have been changed meanwhile."""
@@ -54,6 +55,9 @@ class Refresher:
         self._drains: dict[str, tuple[str, Progress]] = {}
         self._dirty: dict[str, int] = {}
         self._rests: dict[str, float] = {}
+        self._late: set[asyncio.Task[int]] = set()
+        self.inline_s = _INLINE_S
+        """How long a write waits for a model that is elsewhere."""
         self._marks = catalog.marks
         jobs.register("embed", self._embed_job)
         jobs.register("refresh", self._refresh_job)
@@ -92,12 +96,15 @@ class Refresher:
             if self.rests(target):
                 continue
             try:
-                errors += await self._fill_keys(target, pending[target.version.id])
+                found = await self._fill_or_leave(target, pending[target.version.id])
             except (StaleGeneration, TableNotFound):
                 raise
             except VectableError as error:
                 log.info("cells of %s stay pending: %s", target.column.name, error.detail)
                 continue
+            if found is None:
+                continue
+            errors += found
             count -= len(pending[target.version.id])
         return count, errors, None
 
@@ -106,6 +113,33 @@ class Refresher:
         async with self._catalog.view(target.table) as view:
             batch = await view.get(keys, [], [version])
         return [k for k, c in zip(batch.keys, batch.cells[version], strict=True) if c.state in PENDING]
+
+    async def _fill_or_leave(self, target: Target, keys: Sequence[KeyBytes]) -> int | None:
+        """As `_fill_keys`. None when the cells' model is elsewhere and takes long: the write that wants them
+        need not wait, and what is under way goes on without it."""
+        if not keys:
+            return 0
+        provider = await self._embedder.models.provider(target.embedding.model)
+        if not isinstance(provider, RemoteEmbeddingProvider):
+            return await self._fill_keys(target, keys)
+        work = asyncio.create_task(self._fill_keys(target, keys), name="embed what a write wants")
+        self._late.add(work)
+        work.add_done_callback(self._ended)
+        await asyncio.wait([work], timeout=self.inline_s)
+        return work.result() if work.done() else None
+
+    def _ended(self, work: asyncio.Task[int]) -> None:
+        self._late.discard(work)
+        error = None if work.cancelled() else work.exception()
+        if error is not None and not isinstance(error, VectableError):
+            log.error("embedding what a write wants has failed", exc_info=error)
+
+    async def close(self) -> None:
+        """Gives up what writes did not wait for: its cells stay pending."""
+        for work in list(self._late):
+            work.cancel()
+        if self._late:
+            await asyncio.wait(list(self._late))
 
     async def _fill_keys(self, target: Target, keys: Sequence[KeyBytes]) -> int:
         if not keys:
