@@ -55,7 +55,7 @@ openapi: $(DEV) ## Write docs/openapi.json and docs/errors.md from the server
 	@echo "Wrote docs/openapi.json and docs/errors.md"
 
 clean: ## Remove what make and the tools created (never a database)
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
+	rm -rf $(VENV) .venv-* build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # --- the environment: made on first use, renewed when the pins change ---------------------------------------

@@ -25,7 +25,9 @@ from vectable.providers.catalog import (
     canonical_name,
     hashing_name,
     model_not_found,
+    runtime_name,
 )
+from vectable.providers.chosen import chosen_card, load_chosen
 from vectable.providers.clip_files import find_clip, is_clip
 from vectable.providers.model_config import read_model_config
 from vectable.providers.weights import Located, locate, looks_like_path
@@ -59,10 +61,11 @@ def resolve(name: str, *, allow_paths: bool = False, fake: bool | None = None) -
     hashing = hashing_name(name)
     if hashing is not None:
         return _hashing_card(hashing)
-    card = _real_card(name, allow_paths)
+    chosen = runtime_name(name)
+    card = chosen_card(chosen, _real_card, allow_paths) if chosen else _real_card(name, allow_paths)
     if fake if fake is not None else fake_embeddings():
         return ModelCard(
-            id=str(HashingName(card.dimensions, card.id)),
+            id=str(HashingName(card.dimensions, card.id.partition("?")[0])),
             dimensions=card.dimensions,
             max_tokens=card.max_tokens,
             type=card.type,
@@ -98,11 +101,22 @@ def load(
     card = hashing_name(name) or _stand_in(name, allow_paths, fake)
     if card is not None:
         return _hashing(card)
-    located = locate(name, allow_paths=allow_paths) or _download(name, allow_download, progress)
     from vectable.providers.runtime import DEFAULT_THREADS
 
     directory = Path(cache_dir) if cache_dir is not None else default_cache_directory() / "models"
-    return _loader(located)(located, directory, threads=threads or DEFAULT_THREADS, executor=executor)
+    chosen, threads = runtime_name(name), threads or DEFAULT_THREADS
+    if chosen is not None:
+        return load_chosen(
+            chosen,
+            lambda: _download(chosen.model, allow_download, progress),
+            directory,
+            allow_paths=allow_paths,
+            allow_download=allow_download,
+            threads=threads,
+            executor=executor,
+        )
+    located = locate(name, allow_paths=allow_paths) or _download(name, allow_download, progress)
+    return _loader(located)(located, directory, threads=threads, executor=executor)
 
 
 def _loader(located: Located) -> Callable[..., EmbeddingProvider]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from vectable.config import DEFAULT_MODEL
@@ -18,10 +18,17 @@ EFFICIENTNET = "ml-illustrated/efficientnet-lite0"
 RUNTIMES = frozenset({"onnx", "clip"})
 """What runs real models here; only a stand-in takes the place of those that need another."""
 
+SENTENCE_TRANSFORMERS, OPENVINO = "sentence-transformers", "openvino"
+CHOICES = {SENTENCE_TRANSFORMERS: ("fp32",), OPENVINO: ("bf16", "fp32")}
+"""Runtimes that a name may choose, with their precisions, the default one first."""
+
 _NAMES_LOOK_LIKE = f"names look like {DEFAULT_MODEL!r} or 'all-mpnet-base-v2'"
 ModelType = Literal["sentence", "document", "image", "multimodal"]
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+_RUNTIME_NAME = re.compile(
+    r"(?P<model>[^?]+)\?runtime=(?P<runtime>[a-z-]+)(?:&precision=(?P<precision>[a-z0-9]+))?"
+)
 _HASHING_NAME = re.compile(r"hashing(?:/(?P<dimensions>[0-9]{1,6}))?(?:\?for=(?P<model>[^?]+))?")
 
 
@@ -40,6 +47,19 @@ class KnownModel:
     truncatable: bool = False
     precision: str = "fp32"
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeName:
+    """A model's name and the runtime and precision it is to be run with, as `runtime_name` reads them."""
+
+    model: str
+    runtime: str
+    precision: str
+
+    def __str__(self) -> str:
+        precision = "" if self.precision == CHOICES[self.runtime][0] else f"&precision={self.precision}"
+        return f"{self.model}?runtime={self.runtime}{precision}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +119,9 @@ def canonical_name(name: str) -> str:
     hashing = hashing_name(name)
     if hashing is not None:
         return str(hashing)
+    chosen = runtime_name(name)
+    if chosen is not None:
+        return str(replace(chosen, model=canonical_name(chosen.model)))
     parts = name.split("/")
     bad = len(parts) > 2 or ".." in name or "--" in name
     if bad or not all(_NAME.fullmatch(part) for part in parts):
@@ -108,6 +131,19 @@ def canonical_name(name: str) -> str:
         )
     full = name if len(parts) == 2 else f"{DEFAULT_OWNER}/{name}"
     return _BY_FOLDED_NAME.get(full.casefold(), full)
+
+
+def runtime_name(name: str) -> RuntimeName | None:
+    """`NAME?runtime=R` or `NAME?runtime=R&precision=P`, taken apart; None for a name that chooses none.
+    Raises InvalidInput for a runtime or precision that there is not."""
+    if "?" not in name or hashing_name(name) is not None:
+        return None
+    match = _RUNTIME_NAME.fullmatch(name)
+    precisions = CHOICES.get(match["runtime"], ()) if match else ()
+    if match is None or not precisions or (match["precision"] or precisions[0]) not in precisions:
+        offered = "; ".join(f"?runtime={r} ({', '.join(p)})" for r, p in CHOICES.items())
+        raise InvalidInput(f"{name[:120]!r} is not a model name", hint=f"a name may end in {offered}")
+    return RuntimeName(match["model"], match["runtime"], match["precision"] or precisions[0])
 
 
 def hashing_name(name: str) -> HashingName | None:

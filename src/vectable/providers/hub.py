@@ -101,7 +101,8 @@ def _needed(model: str, files: list[RepoSibling]) -> list[RepoSibling]:
     if not weights:
         raise Unsupported(
             f"{model} ships no weights that are run here",
-            hint="models with tokenizer.json and onnx/model.onnx or model.safetensors are",
+            hint="models with tokenizer.json and onnx/model.onnx or model.safetensors are; others may run as "
+            f"{model}?runtime=sentence-transformers",
         )
     extra = [folder + name for name in (*PREPROCESSORS, *(part for parts in TOKENIZERS for part in parts))]
     configuration = [*_CONFIGURATION, *(folder + name for name in _CONFIGURATION)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vectable.errors import ModelUnavailable, Unsupported
+from vectable.interfaces import Purpose
 
 Pooling = Literal["mean", "cls", "max", "mean_sqrt_len"]
 POOLINGS: tuple[Pooling, ...] = ("mean", "cls", "max", "mean_sqrt_len")
@@ -19,7 +20,10 @@ _POOLING_FLAGS: dict[str, Pooling] = {
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
 }
-_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
+_PROMPT_NAMES: dict[Purpose, tuple[str, ...]] = {
+    "query": ("query",),
+    "document": ("document", "passage", "corpus"),
+}
 _UNBOUNDED_TOKENS = 512
 """Where no file states a limit."""
 
@@ -33,7 +37,7 @@ class ModelConfig:
     pooling: Pooling
     normalizes: bool
     lowercase: bool
-    prompts: Mapping[str, str]
+    prompts: Mapping[Purpose, str]
     """By purpose; "" where the model has none."""
     transformer: Mapping[str, Any]
     """config.json of the transformer."""
@@ -92,7 +96,8 @@ def _modules(directory: Path) -> dict[str, str]:
     if other or "Transformer" not in modules:
         raise Unsupported(
             f"the model in {directory} is built of {', '.join(modules)}, which is not run here",
-            hint="text models of Transformer, Pooling and Normalize modules are",
+            hint="text models of Transformer, Pooling and Normalize modules are; others may run as "
+            f"{directory}?runtime=sentence-transformers",
         )
     if any(Path(folder).is_absolute() or ".." in Path(folder).parts for folder in modules.values()):
         raise ModelUnavailable(f"modules.json of the model in {directory} names folders outside the model")
@@ -139,9 +144,13 @@ def _pooling(config: Mapping[str, Any]) -> Pooling:
     )
 
 
-def _prompts(config: Mapping[str, Any]) -> dict[str, str]:
-    prompts = config.get("prompts") or {}
-    default = prompts.get(config.get("default_prompt_name") or "", "")
+def _prompts(config: Mapping[str, Any]) -> dict[Purpose, str]:
+    return purpose_prompts(config.get("prompts") or {}, config.get("default_prompt_name"))
+
+
+def purpose_prompts(prompts: Mapping[str, str], default_name: str | None) -> dict[Purpose, str]:
+    """Of a model's prompts by name, the one for each purpose; its default one, or "", where none is."""
+    default = prompts.get(default_name or "", "")
     return {
         purpose: next((prompts[name] for name in names if prompts.get(name)), default)
         for purpose, names in _PROMPT_NAMES.items()

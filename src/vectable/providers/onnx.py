@@ -179,25 +179,42 @@ def load_onnx(
     in `cache_dir`. Raises ModelUnavailable (missing, damaged), Unsupported (another kind of model)."""
     imports = threading.Thread(target=_import_runtime, daemon=True)
     imports.start()  # while the weights' checksum is computed: both leave the GIL free
+
+    def session(graph: Path) -> Any:
+        imports.join()
+        return open_session(graph, threads)
+
+    return load_text_model(located, cache_dir, session, "onnx-fp32", executor)
+
+
+def load_text_model(
+    located: Located,
+    cache_dir: Path,
+    session: Callable[[Path], Any],
+    computed: str,
+    executor: Executor | None = None,
+) -> OnnxTextProvider:
+    """A text model whose graph `session` opens; `computed` names runtime and precision in its identity.
+    Raises as `load_onnx`."""
     config = read_model_config(located.directory)
     weights = usable_weights(located.directory)
     if weights is None:
         raise Unsupported(
             f"{located.directory} holds no weights that are run here",
-            hint="export the model to onnx/model.onnx, with tokenizer.json beside config.json",
+            hint="export the model to onnx/model.onnx, with tokenizer.json beside config.json, or try "
+            f"{located.id}?runtime=sentence-transformers",
             context={"model": located.id},
         )
     checksum = checked_sha256(located, weights)
-    imports.join()
     tokenization = Tokenization(
         located.directory, config.max_tokens, config.transformer, lowercase=config.lowercase
     )
     try:
-        session = _open(located, weights, checksum, config, cache_dir, threads)
+        opened = _open(located, weights, checksum, config, cache_dir, session)
     except OSError as error:
         raise ModelUnavailable(f"the graph of {located.id} cannot be built: {error}") from None
-    fingerprint = f"onnx-fp32:{checksum}:{config.pooling}:{config.max_tokens}"
-    return OnnxTextProvider(ModelIdentity(located.id, fingerprint), config, tokenization, session, executor)
+    fingerprint = f"{computed}:{checksum}:{config.pooling}:{config.max_tokens}"
+    return OnnxTextProvider(ModelIdentity(located.id, fingerprint), config, tokenization, opened, executor)
 
 
 def _import_runtime() -> None:
@@ -206,16 +223,21 @@ def _import_runtime() -> None:
 
 
 def _open(
-    located: Located, weights: Path, checksum: str, config: ModelConfig, cache_dir: Path, threads: int
+    located: Located,
+    weights: Path,
+    checksum: str,
+    config: ModelConfig,
+    cache_dir: Path,
+    session: Callable[[Path], Any],
 ) -> Any:
     if weights.name != SAFETENSORS:
         refuse_quantised(weights)
-        return open_session(weights, threads)
-    name = f"{located.directory.name if located.source == 'local path' else located.id}"
+        return session(weights)
+    name = located.directory.name if located.source == "local path" else located.id.partition("?")[0]
     name = f"{name}-{checksum[:32]}-{config.pooling}-v{GRAPH_VERSION}"
 
     def build(target: Path) -> None:
         build_bert(weights, config.transformer, config.pooling, target)
 
     with cached_graph(cache_dir, name, build) as directory:
-        return open_session(directory / GRAPH_FILE, threads)
+        return session(directory / GRAPH_FILE)

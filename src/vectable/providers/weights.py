@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -132,6 +132,12 @@ def hub_cache() -> Path:
 
 
 def _in_hub_cache(model: str) -> Located | None:
+    directory = hub_snapshot(model, _complete)
+    return Located(model, directory, "model-hub cache") if directory is not None else None
+
+
+def hub_snapshot(model: str, fits: Callable[[Path], bool]) -> Path | None:
+    """The model's directory in the hub's cache: the current one, else the newest, among those that fit."""
     repository = hub_cache() / ("models--" + model.replace("/", "--"))
     snapshots = repository / "snapshots"
     try:
@@ -140,8 +146,8 @@ def _in_hub_cache(model: str) -> Located | None:
     except OSError:
         return None
     for directory in sorted(newest, key=lambda path: path.name != main):
-        if _complete(directory):
-            return Located(model, directory, "model-hub cache")
+        if fits(directory):
+            return directory
     return None
 
 

@@ -1,0 +1,69 @@
+"""Text models on OpenVINO: the suite in each precision, and how near they are to fp32 on ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.providers.shipped_graph import write_shipped_graph
+from vectable import providers
+from vectable.errors import ModelUnavailable
+from vectable.interfaces import EmbeddingProvider
+from vectable.testing.provider_suite import LONG_TEXT, SHORT_TEXTS, UNICODE_TEXTS, ProviderSuite, embed
+
+NAME = "all-MiniLM-L6-v2?runtime=openvino"
+TEXTS = [*SHORT_TEXTS, LONG_TEXT, *UNICODE_TEXTS]
+
+
+def bf16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.fixture(scope="module", params=["fp32", "bf16"])
+def precision(request: pytest.FixtureRequest) -> str:
+    if request.param == "bf16" and not bf16():
+        pytest.skip("this processor has no bf16 arithmetic")
+    return str(request.param)
+
+
+class TestOpenVino(ProviderSuite):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def provider(cls, precision: str, graph_cache: Path) -> EmbeddingProvider:
+        return providers.load(f"{NAME}&precision={precision}", cache_dir=graph_cache, fake=False)
+
+
+def test_it_is_as_near_to_fp32_as_its_precision_allows(
+    precision: str, minilm: EmbeddingProvider, graph_cache: Path
+) -> None:
+    provider = providers.load(f"{NAME}&precision={precision}", cache_dir=graph_cache, fake=False)
+    found, expected = embed(provider, TEXTS), embed(minilm, TEXTS)
+    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
+    cosines = (found * expected).sum(axis=1) / lengths
+    print(f"{precision}: cosine to fp32 at least {cosines.min():.6f}, {cosines.mean():.6f} on average")
+    assert cosines.min() > (0.999999 if precision == "fp32" else 0.9998)
+    assert provider.model.fingerprint != minilm.model.fingerprint
+    assert provider.model.fingerprint.startswith(f"openvino-{precision}:")
+
+
+def test_the_card_names_runtime_and_precision(precision: str) -> None:
+    card = providers.resolve(f"{NAME}&precision={precision}")
+    assert (card.runtime, card.precision, card.dimensions, card.cached) == ("openvino", precision, 384, True)
+    assert providers.resolve(card.id) == card
+
+
+def test_graphs_without_pooling_run_too(precision: str, tmp_path: Path, minilm_directory: Path) -> None:
+    directory = write_shipped_graph(tmp_path / "shipped", minilm_directory)
+    name = f"{directory}?runtime=openvino&precision={precision}"
+    found = embed(providers.load(name, allow_paths=True), TEXTS)
+    expected = embed(providers.load(str(directory), allow_paths=True), TEXTS)
+    np.testing.assert_allclose(found, expected, atol=2e-5 if precision == "fp32" else 0.05)
+
+
+def test_weights_that_cannot_be_had_are_told() -> None:
+    with pytest.raises(ModelUnavailable, match="not on this machine"):
+        providers.load("all-mpnet-base-v2?runtime=openvino", allow_download=False, fake=False)
