@@ -41,7 +41,7 @@ def environment(name: str, requirements: Sequence[str], needs_gb: int) -> Path:
     venv.create(directory, with_pip=True)
     site = next((directory / "lib").glob("python*/site-packages"))
     (site / "parent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--no-cache-dir", "--constraint", str(constraints)]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(constraints)]
     done = subprocess.run([*pip, *requirements], capture_output=True, text=True, check=False)
     if done.returncode and any(sign in done.stderr for sign in _UNREACHABLE):
         pytest.skip(f"the package registry cannot be reached: {done.stderr.strip().splitlines()[-1][:200]}")

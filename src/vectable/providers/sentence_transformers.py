@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -21,12 +20,16 @@ from vectable.providers.hub import offline
 from vectable.providers.images import decode
 from vectable.providers.model_config import purpose_prompts
 from vectable.providers.passes import passes
+from vectable.providers.weights import hub_cache, hub_snapshot
 
 _UNBOUNDED_TOKENS = 8192
 """Where the model states no limit."""
 _FIRST_LOOK = 32
 """Characters of a text that are handed over per token allowed; the rest can only be cut off."""
 _IMAGES_PER_PASS = 8
+_CONFIGURATION = frozenset({".json", ".txt", ".model"})
+_ELSEWHERE = frozenset({"onnx", "openvino", ".cache", ".git"})
+"""Folders whose files other runtimes read."""
 
 
 class SentenceTransformersProvider:
@@ -169,16 +172,29 @@ def load_sentence_transformers(
             hint="connect to the hub once, or give the path of a copy of the model",
             context={"model": name},
         ) from None
-    return SentenceTransformersProvider(name, _fingerprint(model), model, executor)
+    directory = path or hub_snapshot(name.partition("?")[0], _has_configuration)
+    if directory is None:
+        raise ModelUnavailable(
+            f"the files of {name} are not in the model-hub cache ({hub_cache()})",
+            hint="unset SENTENCE_TRANSFORMERS_HOME, or give the path of a copy of the model",
+            context={"model": name},
+        )
+    return SentenceTransformersProvider(name, _fingerprint(directory, model), model, executor)
 
 
-def _fingerprint(model: Any) -> str:
-    """Of the weights as they are in memory, wherever they came from, and of what else makes vectors."""
+def _has_configuration(directory: Path) -> bool:
+    return (directory / "config.json").is_file() or (directory / "modules.json").is_file()
+
+
+def _fingerprint(directory: Path, model: Any) -> str:
+    """Of the files that make the vectors. Not of the weights in memory: those that a model does not use are
+    drawn at random where its files hold none."""
+    files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    inside = [path for path in files if not _ELSEWHERE & set(path.relative_to(directory).parts)]
+    weights = [path for path in inside if path.suffix == ".safetensors"]
+    weights = weights or [path for path in inside if path.suffix == ".bin"]
     found = blake3()
-    for key, tensor in sorted(model.state_dict().items()):
-        found.update(f"{key}:{tuple(tensor.shape)}:{tensor.dtype}".encode())
-        found.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
-    modules: list[Any] = [(type(m).__name__, getattr(m, "get_config_dict", dict)()) for m in model]
-    described = json.dumps([modules, model.max_seq_length], sort_keys=True, default=str)
-    found.update(described.encode())
+    for path in [*weights, *(path for path in inside if path.suffix in _CONFIGURATION)]:
+        found.update(f"{path.relative_to(directory)}:{path.stat().st_size}:".encode())
+        found.update_mmap(path.resolve())
     return f"sentence-transformers-{str(model.dtype).removeprefix('torch.')}:{found.hexdigest()}"
