@@ -25,12 +25,14 @@ _UNREACHABLE = (
 )
 
 
-def environment(name: str, requirements: Sequence[str], needs_gb: int) -> Path:
-    """The interpreter of .venv-NAME, which has this environment's packages and `requirements`, pinned by
-    constraints.txt. Skips the test where the disk is too small or the registry cannot be reached."""
+def environment(name: str, requirements: Sequence[str], pins: Sequence[str], needs_gb: int) -> Path:
+    """The interpreter of .venv-NAME, which has this environment's packages and `requirements`, at the
+    versions of constraints.txt; made anew when the lines that begin with one of `pins` change. Skips the test
+    where the disk is too small or the registry cannot be reached."""
     directory, constraints = ROOT / f".venv-{name}", ROOT / "constraints.txt"
     python = directory / "bin" / "python"
-    wanted = f"{sys.version}\n{constraints.read_text()}\n{sorted(requirements)}\n{sys.prefix}"
+    pinned = [line for line in constraints.read_text().splitlines() if line.startswith(tuple(pins))]
+    wanted = f"{sys.version}\n{sys.prefix}\n{sorted(requirements)}\n{pinned}"
     digest, complete = hashlib.sha256(wanted.encode()).hexdigest(), directory / "complete"
     if complete.is_file() and complete.read_text() == digest:
         return python
