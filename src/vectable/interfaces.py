@@ -35,8 +35,9 @@ class Capabilities:
     snapshot: Literal["transaction", "version", "point_in_time", "none"]
     metrics: frozenset[Metric] = frozenset(Metric)
     index_kinds: frozenset[str] = frozenset()
-    """Vector indexes the backend itself builds."""
-    scalar_indexes: bool = False
+    """Vector indexes the backend itself builds (with any, it is an `engine.search.indexing.IndexBuilder`)."""
+    scalar_indexes: frozenset[str] = frozenset()
+    """Over stored columns: "btree" and "hash" over single values, "gin" over JSON and lists."""
     keyword_search: bool = False
     inline: bool = False
     """Its View methods never suspend, so a whole read may run on one worker thread."""
@@ -51,16 +52,9 @@ class SchemaChange:
     builds (`Capabilities`): anything else raises Unsupported before anything changes."""
 
     kind: Literal[
-        "create_table",
-        "drop_table",
-        "add_column",
-        "drop_column",
-        "stage_version",
-        "discard_version",
-        "create_index",
-        "drop_index",
-        "redefine",
-    ]
+        "create_table", "drop_table", "add_column", "drop_column", "stage_version", "discard_version",
+        "create_index", "drop_index", "redefine",
+    ]  # fmt: skip
     column: Column | None = None
     version: Version | None = None
     index: Index | None = None

@@ -57,8 +57,8 @@ class TableQuery(Chain["TableQuery"]):
     def count(self) -> int:
         return self._table._run(self._query.count())
 
-    def explain(self) -> Explained:
-        return self._table._run(self._query.explain())
+    def explain(self, *, backend_plan: bool = False) -> Explained:
+        return self._table._run(self._query.explain(backend_plan=backend_plan))
 
     def __repr__(self) -> str:
         return repr(self._query).replace("AsyncTableQuery", "TableQuery", 1)

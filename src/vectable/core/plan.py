@@ -6,13 +6,16 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-Path = Literal["scan", "exact-ids", "flat", "certified-scan", "fast-scan", "index", "backend"]
+Path = Literal[
+    "scan", "exact-ids", "flat", "certified-scan", "fast-scan", "index", "backend", "backend-index"
+]
 
 
 class Plan(BaseModel):
     """`path`: `scan` (no similarity); `exact-ids` (exact over the filter's matching rows); `flat` (exact over
     all); `certified-scan` (8-bit codes nominate, and nothing they left out can be better: exact too);
-    `fast-scan` and `index` (approximate, re-ranked exactly); `backend` (exact, in the database)."""
+    `fast-scan` and `index` (approximate, re-ranked exactly); `backend` (exact, in the database);
+    `backend-index` (approximate, by an index in the database, re-ranked exactly)."""
 
     path: Path
     why: str
@@ -34,5 +37,8 @@ class Plan(BaseModel):
     """Paths tried first, each with the reason it could not answer."""
     filter_pushed: str | None = None
     filter_residual: str | None = None
+    backend_plan: str | None = None
+    """The database's own account of how it searches; where that was asked for, and it was the database
+    that searched."""
     times_ms: dict[str, float] = Field(default_factory=dict)
     """Milliseconds by stage: embed, refresh, filter, search, fetch, total."""

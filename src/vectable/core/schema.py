@@ -157,17 +157,34 @@ class Column(Frozen):
         return self.embedding is not None and not self.embedding.auto_update
 
 
+class Serving(Frozen):
+    """What was measured of an index that the backend built, when it had `rows` rows: recall@10 overall
+    (`recall`) and under the worst of several filters (`filtered`), each with its search effort and so many
+    candidates compared exactly for 10 hits; recall@1000, the worst of both (`deep`)."""
+
+    recall: float
+    effort: int
+    candidates: int
+    filtered: float
+    filtered_effort: int
+    filtered_candidates: int
+    deep: float
+    rows: int
+
+
 class Index(Frozen):
-    """A scalar (btree, hash) or vector (hnsw, ivfflat, ivfpq, flat) index; `version` is for vector ones."""
+    """A scalar (btree, hash, gin) or vector (hnsw, ivfflat, ivfpq, flat) index; `version` is for vector
+    ones. `serving` is set once an index that the backend builds may answer searches."""
 
     id: str = Field(default_factory=new_id)
     name: str
     column: str
     """The column's id."""
-    type: Literal["vector", "btree", "hash"]
+    type: Literal["vector", "btree", "hash", "gin"]
     method: Literal["hnsw", "ivfflat", "ivfpq", "flat"] | None = None
     parameters: dict[str, Any] = Field(default_factory=dict)
     version: str | None = None
+    serving: Serving | None = None
 
 
 class ForeignColumn(Frozen):

@@ -1,4 +1,5 @@
-"""Indexes: vector indexes built beside the table as jobs, scalar ones by the backend."""
+"""Indexes: vector indexes built as jobs, by the backend where it can and beside the resident rows where not;
+scalar ones by the backend."""
 
 from __future__ import annotations
 
@@ -9,10 +10,25 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from vectable.core.context import Context
-from vectable.core.schema import LIST_TYPES, Column, ColumnType, Index, Metric, Table, check_name, new_id
+from vectable.core.schema import (
+    LIST_TYPES,
+    Column,
+    ColumnType,
+    Index,
+    Metric,
+    Serving,
+    Table,
+    Version,
+    check_name,
+    new_id,
+)
 from vectable.engine.catalog import Catalog
-from vectable.engine.jobs import Jobs, Progress
+from vectable.engine.jobs import Jobs
+from vectable.engine.jobs import Progress as JobProgress
 from vectable.engine.search import Searcher
+from vectable.engine.search.by_index import MUST_FIND, builds
+from vectable.engine.search.indexing import IndexBuilder
+from vectable.engine.search.measure import measure
 from vectable.engine.stored import stored_facts
 from vectable.errors import (
     AlreadyExists,
@@ -24,9 +40,10 @@ from vectable.errors import (
     VectableError,
     did_you_mean,
 )
-from vectable.interfaces import Backend, StateStore, VectorLibrary
+from vectable.interfaces import Backend, Progress, StateStore, VectorLibrary
 
 METHODS = ("hnsw", "ivfflat", "ivfpq", "flat")
+SCALAR = ("btree", "hash", "gin")
 
 
 class Indexer:
@@ -47,7 +64,9 @@ class Indexer:
         self._searcher = searcher
         self._library = library
         self._jobs = jobs
+        self._measuring: dict[str, asyncio.Task[None]] = {}
         jobs.register("index", self._build_job)
+        searcher.on_outgrown(self._outgrown)
 
     async def create_vector(
         self,
@@ -72,17 +91,22 @@ class Indexer:
                 f"the column's metric is {column.version.metric.value}, not {metric}",
                 hint="an index has the metric of its column",
             )
-        self._library.check(method, dict(parameters or {}), column.version.dimensions)
         index = Index(
             id=new_id(),
             name=index_name or _free_name(table, f"{column_name}_{method}"),
             column=column.id,
             type="vector",
             method=cast(Any, method),
-            parameters=dict(parameters or {}),
+            parameters=self._checked(method, dict(parameters or {}), column.version),
             version=column.version.id,
         )
         return index, await self._add_vector(table, index)
+
+    def _checked(self, method: str, parameters: dict[str, Any], version: Version) -> dict[str, Any]:
+        if method in self._backend.capabilities.index_kinds:
+            return cast(IndexBuilder, self._backend).check_index(version, method, parameters)
+        self._library.check(method, parameters, version.dimensions)
+        return parameters
 
     async def define(self, table_id: str, index: Index) -> str | None:
         """An index as it is defined elsewhere, over this table's column and version: the job that builds it
@@ -91,11 +115,22 @@ class Indexer:
         if table is None:
             raise TableNotFound("the table was dropped meanwhile")
         if index.type == "vector":
+            # What another backend made explicit for itself is worked out anew, and so is what was measured.
+            given = {k: v for k, v in index.parameters.items() if k != "quantization"}
+            version = next(v for _, v in table.versions if v.id == index.version)
+            checked = self._checked(str(index.method), given, version)
+            index = index.model_copy(update={"parameters": checked, "serving": None})
             return await self._add_vector(table, index)
-        if not self._backend.capabilities.scalar_indexes:
-            raise Unsupported("this backend has no scalar indexes")
+        self._require_scalar(index.type)
         await self._add(table, index, {})
         return None
+
+    def _require_scalar(self, type_: str) -> None:
+        kinds = self._backend.capabilities.scalar_indexes
+        if not kinds:
+            raise Unsupported("this backend has no scalar indexes")
+        if type_ not in kinds:
+            raise Unsupported(f"this backend has no {type_} index", hint=f"types: {', '.join(sorted(kinds))}")
 
     async def _add_vector(self, table: Table, index: Index) -> str | None:
         if index.method == "flat":
@@ -112,15 +147,20 @@ class Indexer:
     async def create_scalar(
         self, context: Context, name: str, column_name: str, type_: str, index_name: str | None = None
     ) -> Index:
-        """A btree or hash index on a column, ready on return. Raises Unsupported, InvalidInput."""
+        """An index on a stored column, ready on return: "btree" or "hash" over single values, "gin" over JSON
+        and lists. Raises Unsupported, InvalidInput."""
         table = await self._catalog.get(context, name)
         column = table.column(column_name)
-        if type_ not in ("btree", "hash"):
-            raise InvalidInput(f"unknown index type {type_!r}", hint="types: btree, hash")
-        if column.type in {*LIST_TYPES, ColumnType.JSON, ColumnType.VECTOR, ColumnType.IMAGE}:
-            raise InvalidInput(f"a {column.type.value} column cannot have a {type_} index")
-        if not self._backend.capabilities.scalar_indexes:
-            raise Unsupported("this backend has no scalar indexes")
+        if type_ not in SCALAR:
+            raise InvalidInput(f"unknown index type {type_!r}", hint=f"types: {', '.join(SCALAR)}")
+        several = column.type in {*LIST_TYPES, ColumnType.JSON}
+        if column.type in (ColumnType.VECTOR, ColumnType.IMAGE) or several != (type_ == "gin"):
+            fitting = "none" if column.type in (ColumnType.VECTOR, ColumnType.IMAGE) else "btree, hash"
+            raise InvalidInput(
+                f"a {column.type.value} column cannot have a {type_} index",
+                hint=f"types for it: {'gin' if several else fitting}",
+            )
+        self._require_scalar(type_)
         base = index_name or _free_name(table, f"{column_name}_{type_}")
         index = Index(id=new_id(), name=base, column=column.id, type=cast(Any, type_))
         await self._add(table, index, {})
@@ -134,7 +174,7 @@ class Indexer:
                 raise AlreadyExists(f"table {current.full_name!r} has an index {index.name!r} already")
             return (*current.indexes, index)
 
-        kind: Any = "redefine" if index.type == "vector" else "create_index"
+        kind: Any = "create_index" if self._stored(index) else "redefine"
         column = next(c for c in table.columns if c.id == index.column)
         return await self._catalog.change(
             table.id,
@@ -146,11 +186,19 @@ class Indexer:
         )
 
     async def list(self, context: Context, name: str) -> list[dict[str, Any]]:
-        """Every index of the table, JSON-ready, as `GET …/indexes` answers."""
+        """Every index of the table, JSON-ready, as `GET …/indexes` answers; of one that is being built, how
+        far that is, too: `done` of `total` rows."""
         table = await self._catalog.get(context, name)
         records = await self._state.get([_key(i) for i in table.indexes])
         names = {c.id: c.name for c in table.columns}
-        return [_described(i, names[i.column], records.get(_key(i))) for i in table.indexes]
+        found = [_described(i, names[i.column], records.get(_key(i))) for i in table.indexes]
+        if any(each["status"] == "building" for each in found):
+            built = {u.payload.get("index"): u.job for u in await self._jobs.unfinished()}
+            for index, each in zip(table.indexes, found, strict=True):
+                job = built.get(index.id)
+                if job is not None and each["status"] == "building":
+                    each |= {"done": job.done, "total": job.total}
+        return found
 
     async def drop(self, context: Context, name: str, index_name: str) -> None:
         """Removes an index; searches that used it go on without. Raises IndexNotFound."""
@@ -162,7 +210,7 @@ class Indexer:
                 f"table {table.full_name!r} has no index {index_name!r}",
                 hint=did_you_mean(index_name, known, "indexes"),
             )
-        kind: Any = "redefine" if index.type == "vector" else "drop_index"
+        kind: Any = "drop_index" if self._stored(index) else "redefine"
         await self._catalog.change(
             table.id,
             kind,
@@ -171,10 +219,14 @@ class Indexer:
             index=index,
         )
         await self._state.commit(deletes=[_key(index)])
-        if index.type == "vector":
+        if not self._stored(index):
             self._searcher.drop_index(table, index)
 
-    async def _build_job(self, payload: dict[str, Any], progress: Progress) -> None:
+    def _stored(self, index: Index) -> bool:
+        """Whether the backend keeps it; others are kept beside the resident rows."""
+        return index.type != "vector" or builds(self._backend, index)
+
+    async def _build_job(self, payload: dict[str, Any], progress: JobProgress) -> None:
         table = await self._catalog.by_id(payload["table"])
         index = next((i for i in table.indexes if i.id == payload["index"]), None) if table else None
         if table is None or index is None:
@@ -186,7 +238,11 @@ class Indexer:
                 raise Conflict("the build was stopped")
 
         try:
-            recall = await self._searcher.build_index(table, index, step)
+            facts = await self._built(table, index, step)
+        except IndexNotFound:
+            if await self._is_defined(table.id, index):
+                raise
+            return  # dropped while it was built
         except asyncio.CancelledError:
             if progress.cancelled:
                 await self._record(index, {"status": "error", "error": "cancelled"})
@@ -194,8 +250,59 @@ class Indexer:
         except VectableError as error:
             await self._record(index, {"status": "error", "error": str(error)})
             raise
-        covered = self._searcher.index_status(table, index).rows_covered
-        await self._record(index, {"status": "ready", "recall": round(recall, 4), "rows_covered": covered})
+        await self._record(index, facts)
+
+    async def _built(self, table: Table, index: Index, step: Progress) -> dict[str, Any]:
+        """Builds it, wherever that is, and tells what was measured of it."""
+        if not builds(self._backend, index):
+            recall = await self._searcher.build_index(table, index, step)
+            covered = self._searcher.index_status(table, index).rows_covered
+            return {"status": "ready", "recall": round(recall, 4), "rows_covered": covered}
+        await cast(IndexBuilder, self._backend).build_index(table, index, step)
+        column = _column(table, index)
+        found = await measure(self._backend, table, column, index, lambda: step(1, 1))
+        await self._serve(table.id, index, found)
+        if not found.rows:
+            return {"status": "ready", "recall": 1.0, "rows_covered": 0}
+        if found.recall < MUST_FIND:
+            raise Conflict(
+                f"the index finds {found.recall:.3f} of what it should, so searches stay exact",
+                hint="create one with larger m and ef_construction, more lists, or no quantization",
+            )
+        return {
+            "status": "ready",
+            "recall": round(found.recall, 4),
+            "filtered_recall": round(found.filtered, 4),
+            "rows_covered": found.rows,
+        }
+
+    async def _serve(self, table_id: str, index: Index, found: Serving) -> None:
+        """From here on searches may use it, in every process."""
+        await self._catalog.change(
+            table_id,
+            "redefine",
+            indexes=lambda t: tuple(
+                i.model_copy(update={"serving": found}) if i.id == index.id else i for i in t.indexes
+            ),
+        )
+
+    def _outgrown(self, table: Table, index: Index) -> None:
+        """What was measured of it says little of so many rows: it is measured again, once at a time."""
+        if index.id in self._measuring:
+            return
+        self._measuring[index.id] = task = asyncio.create_task(self._measure_again(table, index))
+        task.add_done_callback(lambda _: self._measuring.pop(index.id, None))
+
+    async def _measure_again(self, table: Table, index: Index) -> None:
+        payload = {"table": table.id, "index": index.id}
+        with contextlib.suppress(VectableError):
+            if all(each.payload != payload for each in await self._jobs.unfinished()):
+                job = await self._jobs.start("index", table.full_name, payload, 0)
+                await self._jobs.wait(job)
+
+    async def _is_defined(self, table_id: str, index: Index) -> bool:
+        table = await self._catalog.by_id(table_id)
+        return table is not None and any(i.id == index.id for i in table.indexes)
 
     async def _record(self, index: Index, facts: dict[str, Any]) -> None:
         for _ in range(5):

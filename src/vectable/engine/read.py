@@ -80,8 +80,9 @@ class Reader:
         self._marks = marks
         self._meter = meter
 
-    async def query(self, context: Context, name: str, query: Query) -> Result:
-        """The rows a query means. Raises TableNotFound, UnknownColumn, InvalidInput and its kinds."""
+    async def query(self, context: Context, name: str, query: Query, *, backend_plan: bool = False) -> Result:
+        """The rows a query means; `backend_plan` as in `explain`. Raises TableNotFound, UnknownColumn,
+        InvalidInput and its kinds."""
         started = time.perf_counter()
 
         async def read(table: Table) -> Result:
@@ -89,7 +90,9 @@ class Reader:
             vector = None if query.similar is None else await self.query_vector(table, query.similar)
             embedded = time.perf_counter()
             at_least = self._marks.get(table.id)
-            found = await self._searcher.run(table, query, context, vector=vector, at_least=at_least)
+            found = await self._searcher.run(
+                table, query, context, vector=vector, at_least=at_least, backend_plan=backend_plan
+            )
             self._meter.took("search", time.perf_counter() - embedded)
             if vector is not None:
                 found.plan.times_ms = {"embed": (embedded - began) * 1000, **found.plan.times_ms}
@@ -133,10 +136,11 @@ class Reader:
         found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000
         return _result(found, vector)
 
-    async def explain(self, context: Context, name: str, query: Query) -> Plan:
+    async def explain(self, context: Context, name: str, query: Query, *, backend_plan: bool = False) -> Plan:
         """How the query is answered: runs it, and tells. A scan, too, is told how many rows there are: only
-        here is that worth counting them."""
-        plan = (await self.query(context, name, query)).plan
+        here is that worth counting them. `backend_plan`: where the database searches for the nearest, its
+        own account of that (PostgreSQL's EXPLAIN) is part of the plan."""
+        plan = (await self.query(context, name, query, backend_plan=backend_plan)).plan
         if plan.path != "scan":
             return plan
         total = await self.count(context, name, Query())

@@ -81,11 +81,14 @@ class AsyncTableQuery(Chain["AsyncTableQuery"]):
         database = self._table._database
         return await database.engine.reader.count(database.context, self._table.full_name, self._request)
 
-    async def explain(self) -> Explained:
-        """Runs it, and tells the path taken, why, rows examined, and times."""
-        database = self._table._database
+    async def explain(self, *, backend_plan: bool = False) -> Explained:
+        """Runs it, and tells the path taken, why, rows examined, and times; with `backend_plan`, also what
+        PostgreSQL's EXPLAIN says of it, where it is PostgreSQL that searches for the nearest."""
+        database, name = self._table._database, self._table.full_name
         return Explained(
-            await database.engine.reader.explain(database.context, self._table.full_name, self._request)
+            await database.engine.reader.explain(
+                database.context, name, self._request, backend_plan=backend_plan
+            )
         )
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ from vectable.core.predicate import MAX_IN_VALUES, Field
 from vectable.core.query import Query
 from vectable.core.rows import OnConflict
 from vectable.core.schema import Column, Table
+from vectable.engine.index import SCALAR
 from vectable.errors import IndexNotFound, NotFound, UnknownColumn
 from vectable.handles.chain import Chain, condition_of, named
 from vectable.handles.columns import Columns
@@ -288,10 +289,11 @@ class AsyncTable(Columns, Chain[AsyncTableQuery]):
         **parameters: Any,
     ) -> dict[str, Any]:
         """An index: "hnsw", "ivfflat", "ivfpq", "flat" on a vector column (with `parameters`, e.g. m=32),
-        "btree" or "hash" on another. Returns it as `indexes` lists it; `wait` stays until it is ready,
+        "btree" or "hash" on another ("gin" on JSON and lists, in PostgreSQL). Returns it as `indexes` lists
+        it; `wait` stays until it is ready,
         showing progress. Raises UnknownColumn, InvalidInput, AlreadyExists, Unsupported."""
         indexer, context, job = self._database.engine.indexer, self._database.context, None
-        if method in ("btree", "hash"):
+        if method in SCALAR:
             made = await indexer.create_scalar(context, self._name, named(column), method, name)
         else:
             made, job = await indexer.create_vector(

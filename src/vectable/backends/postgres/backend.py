@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from typing import Any
 
-from vectable.backends.postgres import fit
+from vectable.backends.postgres import fit, indexes
+from vectable.backends.postgres.build import build_index
 from vectable.backends.postgres.draft import Values
 from vectable.backends.postgres.filter import push
 from vectable.backends.postgres.layout import physical
@@ -20,10 +22,10 @@ from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.predicate import Predicate
 from vectable.core.rows import Receipt, RecordBatch, WriteBatch
-from vectable.core.schema import Table
+from vectable.core.schema import Index, Table, Version
 from vectable.drivers.postgres import Connection, PostgresDriver, ours
 from vectable.errors import BackendBusy
-from vectable.interfaces import Capabilities, Pushed, SchemaChange, View
+from vectable.interfaces import Capabilities, Progress, Pushed, SchemaChange, View
 
 _ENCODED_HERE = 200
 """A larger batch is encoded off the event loop's thread."""
@@ -53,7 +55,11 @@ class PostgresBackend:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            atomic_batch=True, snapshot="transaction", scalar_indexes=True, proves_unchanged=True
+            atomic_batch=True,
+            proves_unchanged=True,
+            snapshot="transaction",
+            index_kinds=frozenset(indexes.KINDS),
+            scalar_indexes=frozenset({"btree", "hash", "gin"}),
         )
 
     async def open(self) -> None:
@@ -175,6 +181,18 @@ class PostgresBackend:
             table_id,
             floor,
         )
+
+    def check_index(self, version: Version, kind: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters, completed. Raises InvalidInput, Unsupported."""
+        return indexes.check_index(version, kind, parameters)
+
+    def efforts(self, index: Index, rows: int) -> Sequence[tuple[int, int]]:
+        """`hnsw.ef_search` or `ivfflat.probes` to try, each with how many candidates to compare exactly."""
+        return indexes.efforts(index, rows)
+
+    async def build_index(self, table: Table, index: Index, progress: Progress) -> None:
+        """CREATE INDEX CONCURRENTLY: reads and writes go on."""
+        await build_index(self._driver, table, index, progress)
 
     async def close(self) -> None:
         """Closes the driver. May be called again."""

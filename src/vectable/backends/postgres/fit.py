@@ -7,8 +7,9 @@ import json
 import time
 from collections.abc import Mapping
 
-from vectable.backends.postgres.fit_indexes import fit_indexes
+from vectable.backends.postgres.fit_indexes import drop_vector_indexes, fit_indexes, stop_builds
 from vectable.backends.postgres.foreign import storage as foreign
+from vectable.backends.postgres.indexes import check_index
 from vectable.backends.postgres.layout import KEY, REVISION, XID, Place, cells_name, physical
 from vectable.backends.postgres.naming import column_names, free_name, plain_name
 from vectable.backends.postgres.nearest import UNUSUAL
@@ -39,10 +40,10 @@ def check(table: Table, change: SchemaChange) -> None:
     """Raises Unsupported for what cannot be stored, before anything changes."""
     index = change.index
     if change.kind == "create_index" and index is not None and index.type == "vector":
-        raise Unsupported(
-            f"PostgreSQL builds no {index.method} index here", hint="searches are exact without an index"
-        )
-    if change.kind == "create_index" and table.foreign is not None:
+        for _, version in table.versions:
+            if version.id == index.version:
+                check_index(version, str(index.method), index.parameters)
+    elif change.kind == "create_index" and table.foreign is not None:
         raise Unsupported(
             f"the columns of table {table.full_name!r} are others', and stay as they are",
             hint=f"its owner may create an index on {table.foreign.place}.{table.foreign.name}",
@@ -103,6 +104,7 @@ async def _fit(connection: Connection, schema: str, table: Table, *, create: boo
         await _add_versions(connection, table, stored)
         await foreign.fit(connection, table)
         await _drop_versions(connection, table, stored)
+        await drop_vector_indexes(connection, table, _kept(table, stored))
         return
     if place is None:
         place = await _create(connection, schema, table)
@@ -112,6 +114,7 @@ async def _fit(connection: Connection, schema: str, table: Table, *, create: boo
     await _drop_versions(connection, table, place.versions)
     await _add_versions(connection, table, place.versions)
     await fit_indexes(connection, table, place, names)
+    await drop_vector_indexes(connection, table, _kept(table, place.versions))
     await connection.execute(
         "UPDATE vectable.tables SET generation = $2, rows_name = $3, columns = $4::text::jsonb WHERE id = $1",
         table.id,
@@ -128,6 +131,7 @@ async def _drop(connection: Connection, table: Table) -> None:
     if table.foreign is not None:
         await foreign.drop(connection, table)
     for version in sorted(place.versions):
+        await stop_builds(connection, version)
         await connection.execute(f"DROP TABLE IF EXISTS {ours(cells_name(version))}")
     await connection.execute(f"DROP TABLE IF EXISTS {place.rows}")
     await connection.execute(f"DROP TABLE IF EXISTS {place.tombstones}")
@@ -236,8 +240,13 @@ async def _add_column(connection: Connection, alter: str, column: Column, name: 
     await connection.execute(f"{alter} ALTER COLUMN {quote(name)} DROP DEFAULT")
 
 
+def _kept(table: Table, stored: frozenset[str]) -> frozenset[str]:
+    return stored & {version.id for _, version in table.versions}
+
+
 async def _drop_versions(connection: Connection, table: Table, stored: frozenset[str]) -> None:
     for id_ in sorted(stored - {version.id for _, version in table.versions}):
+        await stop_builds(connection, id_)
         await connection.execute(f"DROP TABLE {ours(cells_name(id_))}")
         await connection.execute("DELETE FROM vectable.versions WHERE id = $1", id_)
 

@@ -78,6 +78,26 @@ async def _sorted_there(
     reader: Reader, layout: Layout, version: Version, vector: Vector, k: int, wanted: int, condition: Filter
 ) -> Candidates | None:
     """None when the server's distances do not prove that nothing nearer was left out."""
+    sql, params = statement(layout, version, vector, wanted, condition)
+    rows = await reader.rows(sql, params)
+    best = sorted(
+        zip(
+            distances(vector, stack([row[1] for row in rows], version.dimensions), version.metric).tolist(),
+            (row[0] for row in rows),
+            strict=True,
+        )
+    )
+    if len(rows) == wanted and not _proved(rows, best[k - 1][0], vector, version):
+        return None
+    best, _ = _trimmed(best, k)
+    return Candidates([found for _, found in best], complete=True)
+
+
+def statement(
+    layout: Layout, version: Version, vector: Vector, wanted: int, condition: Filter
+) -> tuple[str, list[Any]]:
+    """(key, vector, the server's distance, an extreme length) of the `wanted` rows nearest by the server's
+    reckoning, nearest first; with the parameters."""
     cells, metric, params = cells_name(version.id), version.metric, list(condition.params)
     key, rest = sources_sql(layout, version, condition)
     # An index over the vectors orders by the operator alone: a sum is not what it is made for.
@@ -87,18 +107,7 @@ async def _sorted_there(
         f" (SELECT {key} AS key, {cells}.vector AS vector, {apart} AS apart {rest}) AS n"
         f" ORDER BY n.apart LIMIT ${len(params) + 2}::bigint"
     )
-    rows = await reader.rows(sql, [*params, to_bytes(asked(vector, metric)), wanted])
-    best = sorted(
-        zip(
-            distances(vector, stack([row[1] for row in rows], version.dimensions), metric).tolist(),
-            (row[0] for row in rows),
-            strict=True,
-        )
-    )
-    if len(rows) == wanted and not _proved(rows, best[k - 1][0], vector, version):
-        return None
-    best, _ = _trimmed(best, k)
-    return Candidates([found for _, found in best], complete=True)
+    return sql, [*params, to_bytes(asked(vector, metric)), wanted]
 
 
 def _extreme_sql(version: Version) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 
 from asyncpg import exceptions as pg
 
+from vectable.backends.postgres import by_index
 from vectable.backends.postgres import nearest as exact
 from vectable.backends.postgres.filter import Filter
+from vectable.backends.postgres.indexes import settings
 from vectable.backends.postgres.layout import KEY, XID, Layout, cells_name, gone
 from vectable.backends.postgres.order import after_sql, native, order_by
 from vectable.backends.postgres.select import Selection, SqlRow, selection
@@ -26,7 +28,7 @@ from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.query import OrderTerm
 from vectable.core.rows import RecordBatch
-from vectable.core.schema import Version
+from vectable.core.schema import Index, Version
 from vectable.core.vectors import Vector
 from vectable.drivers.postgres import Connection, PostgresDriver, ours
 from vectable.interfaces import Candidates, Position, Pushed
@@ -224,3 +226,36 @@ class PostgresView:
     async def nearest(self, version: Version, vector: Vector, k: int, where: Pushed) -> Candidates:
         """The `k` nearest servable rows passing `where.native`, exactly, and those tied with the last."""
         return await exact.nearest(self, self._layout, version, vector, k, where.native)
+
+    async def set(self, sql: str) -> None:
+        """Settings for this view's transaction."""
+        async with self._turn:
+            with self._driver.translated:
+                await self._connection.execute(sql)
+
+    async def nominate(
+        self, index: Index, effort: int, vector: Vector, k: int, where: Pushed
+    ) -> Sequence[KeyBytes]:
+        """Rows the server's index takes for the nearest of those passing `where.native`."""
+        return await by_index.nominate(self, self._layout, index, effort, vector, k, where.native)
+
+    async def count_up_to(self, where: Pushed, most: int) -> int:
+        """Rows passing `where.native`, or `most` when there are more."""
+        condition: Filter = where.native
+        tables = self._layout.joined(condition.versions)
+        limit = f"LIMIT ${len(condition.params) + 1}::bigint"
+        sql = f"SELECT count(*) FROM (SELECT {tables} WHERE {condition.text} {limit}) AS found"
+        return int((await self.rows(sql, [*condition.params, most]))[0][0])
+
+    async def explain_nearest(
+        self, version: Version, vector: Vector, k: int, where: Pushed, by: tuple[Index, int] | None
+    ) -> str:
+        """EXPLAIN of the statement that `nearest` begins with, or of the one `nominate` runs."""
+        if by is None:
+            sql, params = exact.statement(self._layout, version, vector, k, where.native)
+        else:
+            index, effort = by
+            wanted = by_index.rounded(k)
+            sql, params = by_index.statement(self._layout, index, vector, wanted, where.native)
+            await self.set(settings(index, effort, wanted))
+        return by_index.readable(await self.rows(f"EXPLAIN {sql}", params))

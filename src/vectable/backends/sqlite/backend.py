@@ -54,7 +54,7 @@ class SqliteBackend:
         return Capabilities(
             atomic_batch=True,
             snapshot="transaction",
-            scalar_indexes=True,
+            scalar_indexes=frozenset({"btree", "hash"}),
             inline=True,
             proves_unchanged=True,
         )

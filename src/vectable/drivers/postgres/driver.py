@@ -162,6 +162,20 @@ class PostgresDriver:
             async with self._pool.connection() as connection:
                 yield connection
 
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[Connection]:
+        """A connection beside the pool, for one long piece of work: no statement is stopped, and settings of
+        the session may be changed. Errors within come out as ours."""
+        with self.translated:
+            self._require_open()
+            connection = await connect(self.address, vector_schema=self.vector_schema, statement_cache=0)
+            try:
+                yield connection
+            except BaseException:
+                connection.terminate()
+                raise
+            await connection.close()
+
     async def read(self, function: Callable[[Connection], Awaitable[T]]) -> T:
         """What `function` reads, with a connection outside any transaction. It changes nothing, so it is
         called again on another connection when the first turns out to be gone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
@@ -27,6 +28,7 @@ from vectable.interfaces import Backend, View
 _T = TypeVar("_T")
 _ROW_OVERHEAD = 120
 """Bytes a row needs beside its vector: key, offset, scale, fast-scan code."""
+_REFUSED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ class Reader:
         place = str(directory.resolve()) if directory is not None else f"backend {id(backend)}"
         self._owner = place if self.inline else f"{place} {id(self)}"
         self._pool = pool
-        self.upkeep = Upkeep(registry, directory)
+        self.upkeep = Upkeep(registry, directory, backend.capabilities.index_kinds)
+        self._refused: dict[ResidentKey, tuple[float, str]] = {}
+        """Until when rows found too large to be held are not counted again, and what was said of them."""
         registry.attach(self._owner)
 
     def close(self) -> None:
@@ -115,7 +119,7 @@ class Reader:
             rows = await view.count(self.backend.push(table, TRUE))
             need = rows * (resident.version.dimensions * 4 + _ROW_OVERHEAD)
             if not self.registry.grant(resident, need):
-                return Reading(view, None, None, self._too_large(rows, need))
+                return Reading(view, None, None, self._too_large(resident, rows, need))
         try:
             snapshot = await refresh(resident, self.backend, view, table, wanted)
         except GivenUp:
@@ -126,14 +130,25 @@ class Reader:
             self.registry.settle(resident)
             if not fits:
                 resident.forget()
-                return Reading(view, None, None, self._too_large(snapshot.rows, need))
+                return Reading(view, None, None, self._too_large(resident, snapshot.rows, need))
         return Reading(view, snapshot, resident)
 
-    def _too_large(self, rows: int, need: int) -> str:
+    def _too_large(self, resident: Resident, rows: int, need: int) -> str:
         mib, budget = need / (1 << 20), self.registry.budget / (1 << 20)
-        return (
+        why = (
             f"{rows:,} rows need {mib:,.0f} MiB, more than is free of the {budget:,.0f} MiB for resident rows"
         )
+        if need > self.registry.budget:
+            self._refused[resident.key] = time.monotonic() + _REFUSED_S, why
+        return why
+
+    def refused(self, key: ResidentKey) -> str:
+        """Why these rows were found too large a moment ago; "" where they were not."""
+        until, why = self._refused.get(key, (0.0, ""))
+        if why and until < time.monotonic():
+            self._refused.pop(key, None)
+            return ""
+        return why
 
 
 class _Open:
@@ -177,6 +192,8 @@ class _Open:
         if snapshot is not None and snapshot.mark == view.mark and snapshot.has(self._wanted):
             resident.moving = False
             return Reading(view, snapshot, resident)
+        if snapshot is None and (why := self._reader.refused(self._key)):
+            return Reading(view, None, None, why)
         await self._close(None, None, None)
         # The view is opened behind the gate, so that no older one can follow a newer one.
         async with resident.gate:

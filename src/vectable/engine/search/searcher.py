@@ -21,6 +21,7 @@ from vectable.engine.resident.registry import ResidentRegistry
 from vectable.engine.resident.resident import Resident
 from vectable.engine.search.choose import FLAT_ROWS
 from vectable.engine.search.cursor import Place
+from vectable.engine.search.in_backend import Outgrown
 from vectable.engine.search.plain import scan_count, scan_page
 from vectable.engine.search.prepare import Prepared, Preparer, unlimited
 from vectable.engine.search.reader import Reader, Reading
@@ -89,8 +90,10 @@ class Searcher:
         *,
         vector: Vector | None = None,
         at_least: Mark | None = None,
+        backend_plan: bool = False,
     ) -> SearchResult:
         """One page of the query. `vector`: what `query.similar.to` means, float32 (dimensions,), checked.
+        `backend_plan`: the plan tells how the database itself says it searches, where it does.
 
         Raises InvalidInput and its kin, CursorExpired, BackendTimeout, and the backend's errors."""
         if self._reader.inline and query.similar is not None:
@@ -98,7 +101,7 @@ class Searcher:
             found = await self._at_once(prepared)
             if found is not None:
                 return found
-        return await self._hop(self._run(table, query, context, vector, at_least))
+        return await self._hop(self._run(table, query, context, vector, at_least, backend_plan))
 
     async def _at_once(self, prepared: Prepared) -> SearchResult | None:
         """What a small table answers here in less time than another thread takes to be told of it. One such
@@ -131,11 +134,17 @@ class Searcher:
         return drive(self._run(table, query, context, vector, at_least))
 
     async def _run(
-        self, table: Table, query: Query, context: Context, vector: Vector | None, at_least: Mark | None
+        self,
+        table: Table,
+        query: Query,
+        context: Context,
+        vector: Vector | None,
+        at_least: Mark | None,
+        backend_plan: bool = False,
     ) -> SearchResult:
         prepared = self._preparer.prepare(table, query, context, vector)
         if prepared.target is not None:
-            return await self._similar.run(prepared, prepared.target, at_least)
+            return await self._similar.run(prepared, prepared.target, at_least, backend_plan=backend_plan)
         place = prepared.place()
         async with self._backend.view(table, at_least) as view:
             return await scan_page(self._backend, view, prepared, place, prepared.limit, prepared.offset)
@@ -269,6 +278,11 @@ class Searcher:
         async with read as reading:
             if reading.resident is not None and reading.snapshot is not None:
                 self._reader.upkeep.after_search(reading.resident, reading.snapshot, column, table.indexes)
+
+    def on_outgrown(self, outgrown: Outgrown) -> None:
+        """`outgrown(table, index)` is called, perhaps often, on the thread of a search that finds an index of
+        the backend measured over far fewer rows than there are."""
+        self._similar.in_backend.on_outgrown = outgrown
 
     def check_parameters(self, method: str, parameters: dict[str, Any], version: Version) -> dict[str, Any]:
         """`parameters` when an index of that method over that version can be built with them. Raises

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 
@@ -10,8 +9,6 @@ import numpy as np
 
 from vectable.core.evaluate import row_test
 from vectable.core.mark import Mark
-from vectable.core.plan import Plan
-from vectable.core.predicate import TRUE
 from vectable.core.rows import Row
 from vectable.core.vectors import to_bytes
 from vectable.engine.resident.probe import Probe
@@ -19,14 +16,14 @@ from vectable.engine.resident.resident import Resident
 from vectable.engine.resident.snapshot import Snapshot
 from vectable.engine.search.choose import Answer, Eligible, Held, search_resident
 from vectable.engine.search.cursor import Place
-from vectable.engine.search.hits import Found, best_hits, collected, ordered_hits
-from vectable.engine.search.page import Clock, Span, cursor_of, page_of, span_of
+from vectable.engine.search.in_backend import Asked, BackendSearch
+from vectable.engine.search.page import Clock, Span, page_of, span_of
 from vectable.engine.search.plain import scan_count
-from vectable.engine.search.prepare import Prepared, Target, is_empty
+from vectable.engine.search.prepare import Prepared, Target
 from vectable.engine.search.rank import Ranked, count_at_least, pool_of
 from vectable.engine.search.reader import Reader, Reading
 from vectable.engine.search.result import SearchResult
-from vectable.engine.search.scan import completed, matching
+from vectable.engine.search.scan import matching
 from vectable.errors import CursorExpired, MarkExpired
 from vectable.interfaces import View
 
@@ -40,30 +37,34 @@ class SimilarSearch:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._backend = reader.backend
+        self.in_backend = BackendSearch(reader.backend)
         self._consistent = reader.backend.capabilities.snapshot != "none"
         self._proves = self._consistent and reader.backend.capabilities.proves_unchanged
 
     async def run(
-        self, prepared: Prepared, target: Target, at_least: Mark | None, unlimited: bool = False
+        self,
+        prepared: Prepared,
+        target: Target,
+        at_least: Mark | None,
+        unlimited: bool = False,
+        backend_plan: bool = False,
     ) -> SearchResult:
-        """One page of hits; with `unlimited`, all of them."""
+        """One page of hits; with `unlimited`, all of them. `backend_plan`: where the backend searches, its
+        own account of that is told, too."""
         place = prepared.place()
-        if not prepared.by_score:
-            return await self._in_backend(
-                prepared, target, place, at_least, unlimited, ["ordered by columns"]
-            )
+        asked = Asked(prepared, target, place, unlimited, backend_plan)
         fallbacks: list[str] = []
-        if not unlimited:
+        why = "" if prepared.by_score else "ordered by columns"
+        if prepared.by_score and not unlimited:
             result = await self.unchanged(prepared, target)
             if result is not None:
                 return result
-        for _ in range(ATTEMPTS):
+        for _ in range(ATTEMPTS if prepared.by_score else 0):
             clock = Clock()
             async with self._read(prepared, target, at_least) as reading:
-                if reading.snapshot is None or reading.resident is None:
-                    fallbacks.append(reading.why)
-                    break
                 await _check_pinned(place, reading.view)
+                if reading.snapshot is None or reading.resident is None:
+                    return await self.in_backend.run(reading.view, asked, reading.why, fallbacks)
                 clock.lap("refresh")
                 eligible = await self._eligible(prepared, reading, reading.snapshot)
                 clock.lap("filter")
@@ -80,8 +81,11 @@ class SimilarSearch:
                 if result is not None:
                     result.plan.fallbacks[:0] = fallbacks
                     return result
-            fallbacks.append("rows changed while they were read")
-        return await self._in_backend(prepared, target, place, at_least, unlimited, fallbacks)
+            why = "rows changed while they were read"
+            fallbacks.append(why)
+        async with self._backend.view(prepared.table, at_least) as view:
+            await _check_pinned(place, view)
+            return await self.in_backend.run(view, asked, why, fallbacks[:-1])
 
     def _read(
         self, prepared: Prepared, target: Target, at_least: Mark | None
@@ -217,59 +221,6 @@ class SimilarSearch:
                 return None
         return selection.rows(batch)
 
-    async def _in_backend(
-        self,
-        prepared: Prepared,
-        target: Target,
-        place: Place | None,
-        at_least: Mark | None,
-        unlimited: bool,
-        fallbacks: list[str],
-    ) -> SearchResult:
-        clock = Clock()
-        async with self._backend.view(prepared.table, at_least) as view:
-            await _check_pinned(place, view)
-            rows, searchable = await _coverage(view, self._reader, prepared, target)
-            start, end = (0, rows) if unlimited else (prepared.offset, prepared.offset + prepared.limit)
-            if is_empty(prepared.where):
-                found = Found((), 0)
-            elif prepared.by_score:
-                found = await best_hits(self._backend, view, prepared, end + 1, place)
-            else:
-                place = await completed(place, view, prepared)
-                found = await ordered_hits(self._backend, view, prepared, end + 1, place)
-            clock.lap("search")
-            mark = view.mark
-        page = found.hits[start:end]
-        plan = Plan(
-            path="backend",
-            why="; ".join(fallbacks[-1:]) or "rows are not held in memory",
-            exact=True,
-            column=target.column.name,
-            metric=target.version.metric.value,
-            rows_total=rows,
-            rows_searchable=searchable,
-            rows_examined=found.examined,
-            fallbacks=fallbacks[:-1],
-            filter_pushed=prepared.compiled.described,
-            times_ms=clock.total(),
-        )
-        cursor: Callable[[], str] | None = None
-        if len(found.hits) > end and page:
-            last = page[-1]
-            values = (last.score,) if prepared.by_score else last.values
-            cursor = cursor_of(prepared, values, last.key, mark)
-        return SearchResult(
-            [h.key for h in page],
-            prepared.compiled.selection.rows(collected(page, prepared.compiled.selection)),
-            [h.score for h in page],
-            [h.distance for h in page],
-            plan,
-            mark,
-            cursor,
-            (rows, searchable),
-        )
-
     async def count(self, prepared: Prepared, target: Target, at_least: Mark | None) -> int:
         """How many rows match, those under the threshold left out."""
         async with self._read(prepared, target, at_least) as reading:
@@ -303,9 +254,3 @@ async def _check_pinned(place: Place | None, view: View) -> None:
     except MarkExpired:
         pass
     raise CursorExpired("the table has changed since the cursor was made", hint="start the query again")
-
-
-async def _coverage(view: View, reader: Reader, prepared: Prepared, target: Target) -> tuple[int, int]:
-    rows = await view.count(reader.backend.push(prepared.table, TRUE))
-    states = await view.cell_states(target.version.id)
-    return rows, states["ready"] + (states["stale"] if target.stale else 0)

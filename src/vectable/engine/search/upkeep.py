@@ -34,10 +34,13 @@ class Stopped(Exception):
 
 
 class Upkeep:
-    """Decides after a search what is due, and does it on the registry's worker. `directory` None: no
-    files."""
+    """Decides after a search what is due, and does it on the registry's worker. `directory` None: no files.
+    `elsewhere`: kinds of indexes that the backend builds."""
 
-    def __init__(self, registry: ResidentRegistry, directory: Path | None) -> None:
+    def __init__(
+        self, registry: ResidentRegistry, directory: Path | None, elsewhere: Collection[str] = ()
+    ) -> None:
+        self._elsewhere = elsewhere
         self._registry = registry
         self._directory = directory
 
@@ -86,7 +89,7 @@ class Upkeep:
         if base.matrix.shape[1] % 2 == 0:
             self._want(resident, base, FAST_SCAN, FAST_SCAN, {})
         for index in indexes:
-            if index.version == resident.version.id and index.method not in (None, "flat"):
+            if index.version == resident.version.id and index.method not in (None, "flat", *self._elsewhere):
                 self._want(resident, base, index.id, str(index.method), index.parameters)
 
     def _want_codes(self, resident: Resident, base: Base) -> None:

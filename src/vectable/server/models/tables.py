@@ -66,7 +66,7 @@ class ColumnDescription(BaseModel):
 
 class IndexName(BaseModel):
     name: str
-    type: Literal["vector", "btree", "hash"]
+    type: Literal["vector", "btree", "hash", "gin"]
     column: str
     method: str | None = None
 
@@ -202,13 +202,13 @@ class VectorIndexResponse(BaseModel):
 
 class ScalarIndexRequest(Body):
     column: str
-    type: Literal["btree", "hash"]
+    type: Literal["btree", "hash", "gin"]
 
 
 class ScalarIndexResponse(BaseModel):
     index_name: str
     column: str
-    type: Literal["btree", "hash"]
+    type: Literal["btree", "hash", "gin"]
     status: Literal["building", "ready"]
 
 
@@ -216,7 +216,7 @@ class IndexState(BaseModel):
     """`recall` is measured recall@10; `rows_covered` how many rows are in the index."""
 
     name: str
-    type: Literal["vector", "btree", "hash"]
+    type: Literal["vector", "btree", "hash", "gin"]
     column: str
     status: Literal["building", "ready", "error"]
     method: Literal["hnsw", "ivfflat", "ivfpq", "flat"] | None = None

@@ -15,6 +15,7 @@ from vectable.testing.backend_suite.change_tests import ChangeTests
 from vectable.testing.backend_suite.concurrency_tests import ConcurrencyTests
 from vectable.testing.backend_suite.filter_tests import FilterTests
 from vectable.testing.backend_suite.fixtures import Reopen
+from vectable.testing.backend_suite.index_tests import IndexTests
 from vectable.testing.backend_suite.nearest_tests import NearestTests
 from vectable.testing.backend_suite.read_tests import ReadTests
 from vectable.testing.backend_suite.schema_tests import SchemaTests
@@ -32,6 +33,7 @@ class BackendSuite(
     FilterTests,
     ChangeTests,
     NearestTests,
+    IndexTests,
     ConcurrencyTests,
 ):
     """What every Backend keeps. A subclass gives
@@ -43,4 +45,5 @@ class BackendSuite(
       so a gap that is closed must be struck from the list.
 
     What a backend's capabilities do not offer is asserted to be refused. Skipped is only what cannot be
-    asserted: that views stand still where they say they do not, and durability where nothing is to last."""
+    asserted: that views stand still where they say they do not, durability where nothing is to last, and how
+    indexes serve where none are built."""
