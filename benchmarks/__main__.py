@@ -20,6 +20,9 @@ SUITES = {
     "postgres": "overhead, bulk load, resident search and filters beside bare asyncpg and pgvector",
     "write": "10,000 rows with vectors given; single rows",
     "serve": "HTTP: a vector, a text, 100 clients at once, idle memory",
+    "core": "the embedding service: one text, a cached one, many clients, comparing vectors",
+    "batch": "batches of texts over HTTP beside the bare runtime, documents of every length, memory",
+    "cache": "the vector cache at four hits of five, and what its entries take",
     "embed": "embedding throughput beside the bare runtime",
     "quality": "nDCG@10 and recall@100 on the test collections",
 }

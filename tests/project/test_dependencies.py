@@ -22,8 +22,8 @@ PIN_LINES = [
     for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
     if line and not line.startswith("#")
 ]
-# Used without an import of ours: uvicorn picks the loop and the parser by itself.
-PICKED_UP_BY_ANOTHER = {"uvloop", "httptools"}
+# Used without an import of ours: uvicorn picks the loop and the parser by itself, starlette that of forms.
+PICKED_UP_BY_ANOTHER = {"uvloop", "httptools", "python-multipart"}
 # Parts of a declared package that its own documentation says to import.
 COMES_WITH = {"starlette": "fastapi", "pydantic-core": "pydantic"}
 OURS = {"vectable", "tests", "benchmarks"}

@@ -55,6 +55,8 @@ get /api/v1/jobs/{id}/events
 post /api/v1/jobs/{id}/cancel
 get /health
 post /embed/text
+post /embed/image
+post /embed/batch
 post /similarity
 post /rerank
 get /cache/stats

@@ -11,6 +11,7 @@ drawn from blake3 of its bytes.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import unicodedata
@@ -28,6 +29,7 @@ from vectable.core.vectors import Matrix, Vector
 from vectable.errors import InvalidInput, Unsupported
 from vectable.interfaces import Item, ModelIdentity, Purpose
 from vectable.providers.catalog import HashingName
+from vectable.providers.images import decode
 
 FORMULA = 1
 _TOKEN = re.compile(r"\w{1,64}|[^\w\s]")
@@ -54,6 +56,7 @@ class HashingProvider:
         """`stands_for` names the model whose place it takes; it becomes part of the identity. `takes`: text,
         image or both."""
         self.modalities = takes
+        self._stands_in = stands_for is not None
         self.dimensions = dimensions
         self.max_tokens = max_tokens
         self.model = ModelIdentity(
@@ -69,8 +72,8 @@ class HashingProvider:
         return [max(1, len(self._tokens(item))) if isinstance(item, str) else 1 for item in items]
 
     async def embed(self, items: Sequence[Item], purpose: Purpose) -> Matrix:
-        """float32[len(items), dimensions]. Raises InvalidInput for text that is not Unicode, Unsupported
-        for an item of a kind it does not take."""
+        """float32[len(items), dimensions]. Raises InvalidInput for text that is not Unicode, and where
+        it stands for a model for bytes that are no image; Unsupported for a kind of item it does not take."""
         out = np.empty((len(items), self.dimensions), dtype=np.float32)
         for row, item in zip(out, items, strict=True):
             kind = "image" if isinstance(item, bytes) else "text"
@@ -79,6 +82,9 @@ class HashingProvider:
                 raise Unsupported(f"model {self.model.id} does not embed {kind}s", hint=f"it takes {only}")
             if isinstance(item, Tokens):
                 raise Unsupported(f"model {self.model.id} has no token ids", hint="give it text")
+            if isinstance(item, bytes) and self._stands_in:
+                # What works with a stand-in must work with its model.
+                await asyncio.to_thread(decode, item)
             row[:] = self._text(item) if isinstance(item, str) else self._signature(b"image", item)
         return out
 

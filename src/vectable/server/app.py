@@ -12,7 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from vectable.config import Settings
+from vectable.core.values import MAX_IMAGE
 from vectable.errors import InvalidInput
+from vectable.server.fetch import Fetcher
 from vectable.server.gate import Gate, is_loopback
 from vectable.server.limits import Limits
 from vectable.server.openapi import describe_application
@@ -85,6 +87,7 @@ def build_app(settings: Settings, limits: Limits) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.limits = limits
+    app.state.fetcher = Fetcher(MAX_IMAGE)
     app.state.started = time.monotonic()
     for module in _ROUTERS:
         # Added one by one, not as routers: a router in a router is searched twice.

@@ -47,10 +47,11 @@ async def embed(
     cache: bool = True,
     normalize: bool = True,
     count: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Encoded:
-    """Vectors for `items` by the model the request names (None: the server's text model). Raises what
-    `Embedder.encode` raises, and InvalidInput for a name that is none; Overloaded where the request's time is
-    over before the model came to it."""
+    """Vectors for `items` by the model the request names (None: the server's text model). `names`: what
+    errors call the items. Raises what `Embedder.encode` raises, InvalidInput for a name that is none, and
+    Overloaded where the request's time is over before the model came to it."""
     check_model(request, model)
     embedder = database_of(request).embedder
     if cache and not count:
@@ -58,7 +59,7 @@ async def embed(
         if encoded is not None:
             return encoded
     work = embedder.encode(
-        items, model, purpose=purpose, cache=cache, normalize_vectors=normalize, count=count
+        items, model, purpose=purpose, cache=cache, normalize_vectors=normalize, count=count, names=names
     )
     return await while_waited_for(request, named_model(work, model))
 

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from vectable.server.models.embed import EmbedImageRequest
 from vectable.server.models.openai import OpenAIError
 from vectable.server.models.rows import InsertRequest
 from vectable.server.models.shapes import Problem
@@ -81,7 +82,7 @@ def _completed(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    schemas.update(_schemas(Problem, OpenAIError, InsertRequest))
+    schemas.update(_schemas(Problem, OpenAIError, InsertRequest, EmbedImageRequest))
     repeatable = {
         (getattr(route, "path_format", ""), method.lower())
         for route in app.routes

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +28,7 @@ PRINCIPAL = "local"
 Endpoint = Callable[..., Coroutine[Any, Any, Response]]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 AnEndpoint = TypeVar("AnEndpoint", bound=Endpoint)
+AModel = TypeVar("AModel", bound=BaseModel)
 _WRITES: set[Endpoint] = set()
 _READERS: set[Endpoint] = set()
 
@@ -107,6 +109,15 @@ def is_json(media_type: str) -> bool:
 def unsupported_media_type(media_type: str, known: str) -> HTTPException:
     """The refusal of a body of that type."""
     return HTTPException(415, f"a body of type {media_type[:80]!r} is not read here, send {known}")
+
+
+def checked_body(model: type[AModel], value: Any) -> AModel:
+    """A body that an operation read itself, as `model`. Raises InvalidInput."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = [{**e, "loc": ("body", *e["loc"])} for e in error.errors(include_url=False)]
+        raise InvalidInput(describe_invalid(found), context=named_field(found)) from None
 
 
 class Route(APIRoute):

@@ -119,6 +119,7 @@ class Embedder:
         cache: bool = True,
         normalize_vectors: bool = True,
         count: bool = False,
+        names: Sequence[str] | None = None,
     ) -> Encoded:
         """Vectors for `items`, each of Euclidean length 1 unless told otherwise. `cache` false neither reads
         nor writes the cache. Raises the first item's error when one fails: ModelNotFound, Unsupported,
@@ -130,7 +131,7 @@ class Embedder:
         for position, key in enumerate(keys):
             failed = work.results.get(key)
             if isinstance(failed, Failure):
-                raise naming(failed.error, items, position)
+                raise naming(failed.error, items, position, names)
         raw = [known[k] if k in known else _vector(work.results[k]) for k in keys]
         read = await self._count(provider, items, keys, purpose, work.lengths) if count else 0
         return encoded(provider, raw, [key in known for key in keys], normalize_vectors, work.cost(read))

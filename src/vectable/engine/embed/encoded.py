@@ -56,14 +56,15 @@ def encoded(
     )
 
 
-def naming(error: VectableError, items: Sequence[Item], position: int) -> VectableError:
-    """The error of one item among several, saying which one."""
-    if len(items) == 1 or error.retryable:
+def naming(
+    error: VectableError, items: Sequence[Item], position: int, names: Sequence[str] | None = None
+) -> VectableError:
+    """The error of one item, saying which one: by its name, or among several by its position."""
+    if (len(items) == 1 and names is None) or error.retryable:
         return error
+    name = names[position] if names is not None else f"{kind_of(items[position])} {position}"
     context = {**error.context, "index": position}
-    return type(error)(
-        f"{kind_of(items[position])} {position}: {error.detail}", hint=error.hint, context=context
-    )
+    return type(error)(f"{name}: {error.detail}", hint=error.hint, context=context)
 
 
 def kind_of(item: Item) -> str:

@@ -10,6 +10,7 @@ from vectable.core.similarity import MAX_CANDIDATES
 from vectable.server.models.embeddings import Text
 from vectable.server.models.shapes import VECTOR_SHAPES, Body, EncodingFormat, VectorOut
 
+MAX_IMAGES = 100
 ModelName = Annotated[str, Field(min_length=1)]
 TextModel = Annotated[ModelName | None, Field(description="The server's text model, where absent.")]
 ImageModel = Annotated[ModelName | None, Field(description="The server's image model, where absent.")]
@@ -47,6 +48,63 @@ class EmbedResponse(BaseModel):
     dimensions: int
     processingTime: Milliseconds  # noqa: N815
     cached: bool = Field(description="Every vector came from the cache.")
+
+
+_IMAGE: dict[str, Any] = {
+    "title": "Image",
+    "description": "A data: URI, an http(s) address, {base64}, or a path in the server's media root.",
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {
+            "type": "object",
+            "properties": {"base64": {"type": "string", "contentEncoding": "base64"}},
+            "required": ["base64"],
+            "additionalProperties": False,
+        },
+    ],
+}
+Image = Annotated[Any, WithJsonSchema(_IMAGE)]
+"""Read where it is used: by address, path or from the body."""
+
+
+class EmbedImageRequest(Body):
+    """Images to embed."""
+
+    images: Annotated[list[Image], Field(min_length=1, max_length=MAX_IMAGES)]
+    model: ImageModel = None
+    normalize: Normalize = True
+    encoding_format: EncodingFormat = "float"
+
+
+class TextItem(Body):
+    text: Text
+
+
+class ImageItem(Body):
+    image: Image
+
+
+class EmbedBatchRequest(Body):
+    """Texts and images, mixed. At most `batchSize` are embedded at a time."""
+
+    items: Annotated[list[TextItem | ImageItem], Field(min_length=1, max_length=1_000)]
+    batchSize: Annotated[int, Field(ge=1, le=1_000)] = 100  # noqa: N815
+    encoding_format: EncodingFormat = "float"
+
+
+class BatchItem(BaseModel):
+    model: str
+    dimensions: int
+
+
+class EmbedBatchResponse(BaseModel):
+    embeddings: list[VectorOut] = Field(description="In the order of the items.")
+    model: str = Field(description="The text model.")
+    totalItems: int  # noqa: N815
+    batchesProcessed: int  # noqa: N815
+    totalTime: Milliseconds  # noqa: N815
+    avgTimePerItem: Milliseconds  # noqa: N815
+    items: list[BatchItem] = Field(description="Which model made each vector.")
 
 
 class SimilarityRequest(Body):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import ValidationError
 from starlette.responses import Response
 
 from vectable.core.context import Context
@@ -26,11 +25,11 @@ from vectable.server.models.rows import (
     UpdateRequest,
     UpdateResponse,
 )
-from vectable.server.problems import describe_invalid
 from vectable.server.repeats import Fingerprint, key_of
 from vectable.server.routing import (
     Route,
     check_encoding,
+    checked_body,
     context_of,
     database_of,
     is_json,
@@ -128,11 +127,7 @@ Work = Callable[[], Coroutine[Any, Any, Response]]
 
 def _insert_json(request: Request, table: str, body: bytes, on_conflict: OnConflict | None) -> Work:
     async def work() -> Response:
-        try:
-            asked = InsertRequest.model_validate(parse_json(body))
-        except ValidationError as error:
-            found = [{**e, "loc": ("body", *e["loc"])} for e in error.errors(include_url=False)]
-            raise InvalidInput(describe_invalid(found)) from None
+        asked = checked_body(InsertRequest, parse_json(body))
         if on_conflict not in (None, asked.on_conflict) and "on_conflict" in asked.model_fields_set:
             raise InvalidInput("on_conflict says one thing in the path and another in the body")
         result = await database_of(request).writer.insert(
