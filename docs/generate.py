@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from vectable.config.reference import env_example, settings_tables
+from vectable.server.metrics.reference import metrics_table
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- generated: {} -->", "<!-- end of generated: {} -->"
@@ -44,9 +45,11 @@ def rendered(text: str, name: str, content: str) -> str:
 def documents() -> dict[Path, str]:
     """The text of every document that is made from the code, in part or as a whole."""
     architecture, configuration = ROOT / "ARCHITECTURE.md", ROOT / "docs" / "configuration.md"
+    monitoring = ROOT / "docs" / "monitoring.md"
     return {
         architecture: rendered(architecture.read_text("utf-8"), "file map", file_map()),
         configuration: rendered(configuration.read_text("utf-8"), "settings", settings_tables()),
+        monitoring: rendered(monitoring.read_text("utf-8"), "metrics", metrics_table()),
         ROOT / ".env.example": env_example(),
     }
 

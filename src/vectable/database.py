@@ -20,6 +20,7 @@ from vectable.engine.columns import EmbeddingColumns
 from vectable.engine.embed import Embedder
 from vectable.engine.index import Indexer
 from vectable.engine.jobs import Job, Jobs
+from vectable.engine.keys import ApiKeys
 from vectable.engine.leases import Leases
 from vectable.engine.notice import Noticer
 from vectable.engine.read import Reader
@@ -55,6 +56,7 @@ class Database:
         self._pool = pool
         self.leases = Leases(self.state)
         self.jobs = Jobs(self.state, self.leases)
+        self.keys = ApiKeys(self.state)
         self.catalog = Catalog(self.state, self.backend)
         self.library = library_of(settings, self.state)
         self.embedder = Embedder(
@@ -170,6 +172,17 @@ class Database:
         live = {v.id for t in await self.catalog.list(LOCAL) for _, v in t.versions}
         await asyncio.to_thread(self.searcher.sweep, live)
 
+    def pool_status(self) -> dict[str, int] | None:
+        """How busy the connections to a server are; None where there is no server."""
+        return self._storage.pool() if self._storage.pool else None
+
+    async def remote_status(self) -> dict[str, list[dict[str, Any]]] | None:
+        """The `endpoints` of models served elsewhere, as this process knows them, and the day's `spend` of
+        all processes; None where no such models are declared."""
+        if not isinstance(self.library, RemoteLibrary):
+            return None
+        return {"endpoints": self.library.endpoints(), "spend": await self.library.spend()}
+
     async def status(self) -> dict[str, Any]:
         """What there is and what is going on, JSON-ready."""
         tables = []
@@ -179,10 +192,8 @@ class Database:
             columns = {c.name: dict(s) for c, s in await self.columns.list(LOCAL, table.full_name)}
             tables.append({"name": table.full_name, "rows": rows, "embedding_columns": columns})
         entries, size = await self.cache.size()
-        remote = None
-        if isinstance(self.library, RemoteLibrary):
-            remote = {"endpoints": self.library.endpoints(), "spend": await self.library.spend()}
-        stored, pool = self._storage.stored_bytes, self._storage.pool
+        remote = await self.remote_status()
+        stored, pool = self._storage.stored_bytes, self.pool_status()
         return {
             "url": self.url,
             "backend": type(self.backend).__name__.removesuffix("Backend").lower(),
@@ -194,7 +205,7 @@ class Database:
             "models_loaded": self.embedder.models.loaded_ids(),
             "jobs": [j.model_dump() for j in await self._unfinished_jobs()],
             **({"remote": remote} if remote else {}),
-            **({"pool": pool()} if pool else {}),
+            **({"pool": pool} if pool else {}),
         }
 
     async def _unfinished_jobs(self) -> list[Job]:

@@ -85,7 +85,7 @@ def test_the_package_imports_only_what_its_users_get() -> None:
     declared = {
         canonicalize_name(each.name)
         for each in requirements(
-            "images", "offline-model", "openvino", "pandas", "polars", "sentence-transformers"
+            "images", "offline-model", "openvino", "pandas", "polars", "sentence-transformers", "traces"
         )
     }
     # The suites in vectable.testing are for people who have pytest and Hypothesis already.

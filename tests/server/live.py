@@ -17,6 +17,7 @@ from vectable.config import Settings
 from vectable.database import Database
 from vectable.server.app import create_app
 from vectable.server.limits import Limits
+from vectable.server.metrics import Metrics
 from vectable.server.run import listen, url_of
 
 
@@ -53,8 +54,9 @@ def live_server(url: str, limits: Limits | None = None, **settings: Any) -> Iter
 
     async def run() -> None:
         own = Settings(db=url, **settings)
-        async with await Database.open(settings=own) as database:
-            app = create_app(database, own, limits or Limits())
+        metrics = Metrics()
+        async with await Database.open(settings=own, meter=metrics) as database:
+            app = create_app(database, own, limits or Limits(), metrics)
             config = uvicorn.Config(
                 app, lifespan="off", log_config=None, server_header=False, timeout_graceful_shutdown=5
             )

@@ -26,6 +26,7 @@ post /api/v1/embeddings/generate
 get /api/v1/embeddings/models
 post /api/v1/embeddings/models/{id}/preload
 post /api/v1/embeddings/cache/clear
+post /api/v1/embeddings/models/{id}/unload
 post /api/v1/tables
 get /api/v1/tables
 get /api/v1/tables/{table}
@@ -49,6 +50,8 @@ post /api/v1/tables/{table}/indexes/vector
 post /api/v1/tables/{table}/indexes/scalar
 get /api/v1/tables/{table}/indexes
 delete /api/v1/tables/{table}/indexes/{name}
+post /api/v1/tables/attach
+post /api/v1/tables/{table}/detach
 get /api/v1/jobs
 get /api/v1/jobs/{id}
 get /api/v1/jobs/{id}/events
@@ -64,6 +67,10 @@ post /cache/clear
 post /v1/embeddings
 get /v1/models
 get /v1/models/{id}
+get /health/live
+get /health/ready
+get /metrics
+get /stats
 """
 
 

@@ -17,9 +17,10 @@ import pytest
 
 from tests.providers.clip_forms import write_clip
 from tests.providers.reference import write_tiny_bert
+from vectable.config import Settings
 from vectable.errors import AccessDenied, Conflict, InvalidInput
-from vectable.server.gate import is_loopback
-from vectable.server.run import check_address, listen
+from vectable.server.exposure import check_transport, is_loopback
+from vectable.server.run import listen
 
 SERVE = """
 import sys
@@ -93,12 +94,14 @@ def test_a_request_that_does_not_end_is_told_of_the_stop(tmp_path: Path) -> None
 def test_addresses_others_can_reach_are_refused() -> None:
     for host in ("127.0.0.1", "localhost", "::1", "[::1]", "127.8.8.8"):
         assert is_loopback(host)
-        check_address(host, insecure=False)
+        check_transport(Settings(host=host))
     for host in ("0.0.0.0", "::", "192.168.1.5", "example.com", "", "127.0.0.1.example"):
         assert not is_loopback(host)
         with pytest.raises(AccessDenied, match="--insecure"):
-            check_address(host, insecure=False)
-        check_address(host, insecure=True)
+            check_transport(Settings(host=host))
+        check_transport(Settings(host=host, insecure=True))
+        check_transport(Settings(host=host, trusted_proxies="10.0.0.1"))
+        check_transport(Settings(host=host, tls_cert="cert.pem", tls_key="key.pem"))
 
 
 def test_a_taken_port_is_told() -> None:

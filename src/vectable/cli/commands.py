@@ -23,6 +23,7 @@ _COMMANDS = {
     "attach": ("vectable.cli.attach", "Enrich a table of a PostgreSQL database that others own."),
     "detach": ("vectable.cli.attach", "Let go of an attached table."),
     "copy": ("vectable.cli.copy", "Copy tables from one database to another."),
+    "keys": ("vectable.cli.keys", "Make, list and revoke API keys."),
     "models": ("vectable.cli.models", "List the embedding models, or load one."),
     "bench": ("vectable.cli.bench", "Measure this machine against the targets."),
 }

@@ -59,9 +59,32 @@ class Settings:
         least=1,
         most=1_024,
     )
-    insecure: bool = setting(
-        False, "access", "Listen on addresses other machines can reach, though nobody is asked for a key."
+    workers: int = setting(
+        1,
+        "server",
+        "Processes that serve; each has its own models and its own memory tier of the cache.",
+        least=1,
+        most=256,
     )
+    reload: bool = setting(
+        False, "server", "Start anew when the code of Vectable changes: for its development."
+    )
+    tls_cert: str = setting("", "access", "File with the certificate, and its chain, in PEM: serves https.")
+    tls_key: str = setting("", "access", "File with the certificate's key.")
+    insecure: bool = setting(
+        False,
+        "access",
+        "Serve other machines without keys and without TLS: whoever reaches the server may do everything.",
+    )
+    trusted_proxies: str = setting(
+        "",
+        "access",
+        "Addresses and networks, comma separated, of proxies that end TLS: what they say of clients counts.",
+    )
+    refusals_per_minute: int = setting(
+        30, "access", "Refusals after which a client is not listened to for a minute.", least=1
+    )
+    metrics_open: bool = setting(False, "access", "Whether /metrics asks nobody for a key.")
     allowed_hosts: str = setting(
         "",
         "access",
@@ -80,6 +103,9 @@ class Settings:
         "logs",
         "What is logged; info has a line for every request, without its texts.",
         choices=("debug", "info", "warning", "error"),
+    )
+    traces: bool = setting(
+        False, "logs", "Send OpenTelemetry traces where OTEL_* variables say; needs vectable[traces]."
     )
     text_model: str = setting(
         DEFAULT_MODEL, "models", "The model for text where none is named.", plain="TEXT_MODEL"

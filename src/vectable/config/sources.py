@@ -15,7 +15,9 @@ from vectable.errors import InvalidInput, did_you_mean
 PREFIX = "VECTABLE_"
 ENV_FILE = f"{PREFIX}ENV_FILE"
 """Names a file of variables; the command line reads `.env` where it is not set."""
-NOT_SETTINGS = frozenset({ENV_FILE, f"{PREFIX}DEBUG", f"{PREFIX}TEST_POSTGRES_URL"})
+NOT_SETTINGS = frozenset(
+    PREFIX + name for name in ("DEBUG", "ENV_FILE", "METRICS_DIRECTORY", "TEST_POSTGRES_URL")
+)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 

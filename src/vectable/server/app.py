@@ -14,11 +14,14 @@ from starlette.responses import Response
 from vectable.config import Settings
 from vectable.core.values import MAX_IMAGE
 from vectable.errors import InvalidInput
+from vectable.server.access import Access, Refusals
+from vectable.server.exposure import is_loopback
 from vectable.server.fetch import Fetcher
-from vectable.server.gate import Gate, is_loopback
+from vectable.server.gate import Gate, Guard
 from vectable.server.limits import Limits
+from vectable.server.metrics import Metrics, Sampler
 from vectable.server.openapi import describe_application
-from vectable.server.problems import describe_invalid, http_response, response_of
+from vectable.server.problems import describe_invalid, http_code, http_response, response_of
 from vectable.server.refusals import shaped
 from vectable.server.repeats import Repeats
 from vectable.server.routes import (
@@ -31,12 +34,14 @@ from vectable.server.routes import (
     health,
     indexes,
     jobs,
+    observe,
     openai,
     rows,
     search,
     tables,
 )
 from vectable.server.routing import Route, passage_of
+from vectable.server.source import TrustedProxies
 
 if TYPE_CHECKING:
     from vectable.database import Database
@@ -54,6 +59,7 @@ _ROUTERS = (
     tables,
     attached,
     jobs,
+    observe,
     health,
 )
 """Searches first: a route is found by looking through all of them."""
@@ -67,16 +73,38 @@ def package_version() -> str:
         return "0"
 
 
-def create_app(database: Database, settings: Settings, limits: Limits | None = None) -> FastAPI:
+def create_app(
+    database: Database, settings: Settings, limits: Limits | None = None, metrics: Metrics | None = None
+) -> FastAPI:
     """The application that serves `database`, which stays its owner's to close. `settings.host` tells whether
-    it is served on loopback, where only loopback's names are answered to."""
-    app = build_app(settings, limits or Limits.of(settings))
+    it is served on loopback, where only loopback's names are answered to. `metrics` should be the database's
+    meter. Raises InvalidInput for settings that cannot be meant."""
+    metrics = metrics or Metrics()
+    loopback = is_loopback(settings.host)
+    access = Access(
+        database.keys,
+        metrics,
+        asks=not loopback and not settings.insecure,
+        plain_http=settings.insecure,
+        refusals=Refusals(settings.refusals_per_minute),
+    )
+    guard = Guard(
+        metrics,
+        access,
+        TrustedProxies(settings.trusted_proxies),
+        frozenset({"/metrics"}) if settings.metrics_open else frozenset(),
+    )
+    app = build_app(settings, limits or Limits.of(settings), guard)
     app.state.database = database
+    app.state.access = access
+    app.state.metrics = metrics
+    app.state.guard = guard
+    app.state.sampler = Sampler(metrics)
     app.state.repeats = Repeats(database.state)
     return app
 
 
-def build_app(settings: Settings, limits: Limits) -> FastAPI:
+def build_app(settings: Settings, limits: Limits, guard: Guard | None = None) -> FastAPI:
     """The application without a database: enough to describe itself."""
     app = FastAPI(
         title="Vectable",
@@ -97,6 +125,7 @@ def build_app(settings: Settings, limits: Limits) -> FastAPI:
         limits=limits,
         timeout_s=settings.request_timeout_ms / 1000,
         loopback=is_loopback(settings.host),
+        guard=guard or Guard(Metrics()),
     )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
@@ -106,8 +135,10 @@ def build_app(settings: Settings, limits: Limits) -> FastAPI:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     found: Any = error.errors() if isinstance(error, RequestValidationError) else ()
-    request_id = passage_of(request).request_id
-    return shaped(request.scope["path"], response_of(InvalidInput(describe_invalid(found)), request_id))
+    passage = passage_of(request)
+    passage.code = InvalidInput.code
+    refusal = response_of(InvalidInput(describe_invalid(found)), passage.request_id)
+    return shaped(request.scope["path"], refusal)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -124,6 +155,7 @@ async def _refused(request: Request, error: Exception) -> Response:
         detail, hint = f"{passage.method} is not offered at {path[:200]!r}", f"offered: {headers['Allow']}"
     else:
         detail, hint = str(error.detail), None
+    passage.code = http_code(error.status_code)
     return shaped(path, http_response(error.status_code, detail, request_id, headers, hint))
 
 

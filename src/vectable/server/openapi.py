@@ -17,7 +17,7 @@ from vectable.server.models.openai import OpenAIError
 from vectable.server.models.rows import InsertRequest
 from vectable.server.models.shapes import Problem
 from vectable.server.routing import is_write
-from vectable.server.spec import problem_responses, reference
+from vectable.server.spec import problem_responses, reference, refusal
 
 _ABOUT = """Put rows in a table, declare an embedding column, search by meaning.
 
@@ -49,6 +49,11 @@ _IDEMPOTENCY_KEY = {
     "required": False,
     "description": "The same request sent again with the same key acts once, and is given the same answer.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
+}
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A key made by `vectable keys create`, with the role the operation needs.",
 }
 _REQUEST_ID_OUT = {
     "description": "The request's id: the client's, or a new one.",
@@ -99,11 +104,15 @@ def _completed(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
     components["parameters"] = {"RequestId": _REQUEST_ID_IN, "IdempotencyKey": _IDEMPOTENCY_KEY}
     components["headers"] = {"RequestId": _REQUEST_ID_OUT}
     components["responses"] = problem_responses()
+    components["securitySchemes"] = {"key": _KEY}
+    # A server that was never given a key asks for none: hence the empty one.
+    document["security"] = [{"key": []}, {}]
     for response in components["responses"].values():
         response["headers"] = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}}
     _restore_examples(app, document)
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
+            _describe_access(path, operation)
             parameters = operation.setdefault("parameters", [])
             parameters.append({"$ref": "#/components/parameters/RequestId"})
             if (path, method) in repeatable:
@@ -114,6 +123,14 @@ def _completed(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
             operation["operationId"] = names[path, method]
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     return document
+
+
+def _describe_access(path: str, operation: dict[str, Any]) -> None:
+    if path.startswith("/health"):
+        operation["security"] = []
+        return
+    for status in (401, 403, 429):
+        operation["responses"].setdefault(str(status), refusal(status, path))
 
 
 def _restore_examples(app: FastAPI, document: dict[str, Any]) -> None:

@@ -136,6 +136,11 @@ def response_of(error: VectableError, request_id: str) -> Response:
     return Response(render(problem_of(error, request_id)), status, headers, MEDIA_TYPE)
 
 
+def http_code(status: int) -> str:
+    """The code of a problem that only HTTP knows."""
+    return HTTP_CODES.get(status) or HTTPStatus(status).phrase.lower().replace(" ", "-")
+
+
 def http_response(
     status: int,
     detail: str,
@@ -144,8 +149,7 @@ def http_response(
     hint: str | None = None,
 ) -> Response:
     """The answer to a request that failed for a reason only HTTP knows."""
-    code = HTTP_CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
-    document = problem(status, code, detail, request_id=request_id, hint=hint)
+    document = problem(status, http_code(status), detail, request_id=request_id, hint=hint)
     return Response(render(document), status, dict(headers or {}), MEDIA_TYPE)
 
 

@@ -14,17 +14,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from vectable.core.context import Context
+from vectable.engine.keys import Role
 from vectable.errors import InvalidInput, Unsupported
 from vectable.ingest.strict_json import parse_json
+from vectable.server.access import ANYBODY, Access
 from vectable.server.gate import STATE, Passage, log
 from vectable.server.limits import Limits, read_body
 from vectable.server.problems import describe_invalid, internal_problem, named_field
 from vectable.server.repeats import Fingerprint, Repeats, key_of
+from vectable.server.roles import concerns_all, needed_role
 
 if TYPE_CHECKING:
     from vectable.database import Database
 
-PRINCIPAL = "local"
 Endpoint = Callable[..., Coroutine[Any, Any, Response]]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 AnEndpoint = TypeVar("AnEndpoint", bound=Endpoint)
@@ -73,11 +75,16 @@ def context_of(request: Request, *, writing: bool = False, unbounded: bool = Fal
     bodies of any length."""
     passage = passage_of(request)
     context = Context(
-        principal=PRINCIPAL,
+        principal=passage.caller.principal,
         deadline=None if unbounded else passage.deadline,
         request_id=passage.request_id,
     )
-    return dataclasses.replace(context, idempotency_key=key_of(request)) if writing else context
+    key = key_of(request) if writing else None
+    if key is None:
+        return context
+    # Two callers that choose the same key mean different requests.
+    own = key if passage.caller is ANYBODY else f"{context.principal}:{key}"
+    return dataclasses.replace(context, idempotency_key=own)
 
 
 def log_defect(error: Exception, request_id: str) -> dict[str, Any]:
@@ -128,6 +135,12 @@ class Route(APIRoute):
     finding arguments, which costs more than a search of a small table, is not gone for it."""
 
     def get_route_handler(self) -> Handler:
+        """The handler behind a check of who asks: it comes before anything of the request is read."""
+        [method] = self.methods or {"GET"}
+        needed, wide = needed_role(method, self.path), concerns_all(method, self.path)
+        return _allowed(needed, wide, self._handler())
+
+    def _handler(self) -> Handler:
         repeatable = is_write(self.endpoint)
         if self.endpoint in _READERS:
             return super().get_route_handler()
@@ -138,6 +151,26 @@ class Route(APIRoute):
             raise TypeError(f"{self.endpoint.__name__}: with a body, other arguments come from the path")
         endpoint: Endpoint = self.endpoint
         return _with_body(endpoint, self.dependant.body_params[0], repeatable)
+
+
+def _allowed(needed: Role, wide: bool, handle: Handler) -> Handler:
+    async def check_then_handle(request: Request) -> Response:
+        caller = passage_of(request).caller
+        if caller is not ANYBODY:
+            access: Access = request.app.state.access
+            access.allow(caller, needed, request.path_params.get("table"), concerns_all=wide)
+        return await handle(request)
+
+    return check_then_handle
+
+
+def check_table(request: Request, table: str) -> None:
+    """Raises AccessDenied when the caller's key is not for the table of that name: for names that do not
+    stand in the path."""
+    caller = passage_of(request).caller
+    if not caller.reaches(table):
+        access: Access = request.app.state.access
+        access.deny_table(caller, table)
 
 
 def _repeatable(handle: Handler) -> Handler:
@@ -178,7 +211,7 @@ async def once(
 ) -> Response:
     """The answer of `work`, or the one the same request was given before."""
     repeats: Repeats = request.app.state.repeats
-    return await repeats.once(PRINCIPAL, key, fingerprint, work)
+    return await repeats.once(passage_of(request).caller.principal, key, fingerprint, work)
 
 
 async def _read(request: Request) -> bytes:

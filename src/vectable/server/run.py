@@ -9,18 +9,23 @@ import math
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 
 from vectable.config import Settings
 from vectable.database import Database
-from vectable.errors import AccessDenied, Conflict, InvalidInput, VectableError
+from vectable.errors import Conflict, InvalidInput, VectableError
 from vectable.server.app import create_app
-from vectable.server.gate import is_loopback
+from vectable.server.exposure import check_keys, check_transport
+from vectable.server.gate import Guard
 from vectable.server.limits import Limits
+from vectable.server.metrics import Metrics, keep_sampling
+from vectable.server.tls import Certificate, certificate_of
+from vectable.server.traces import TracedApp, TracedMeter, Traces
 
 log = logging.getLogger("vectable.server")
 _BACKLOG = 2_048
@@ -29,29 +34,28 @@ Ready = Callable[[str], None]
 """Called with the server's URL once it answers."""
 
 
-def check_address(host: str, insecure: bool) -> None:
-    """Raises AccessDenied for an address others can reach, unless `insecure`: nobody is asked for a key."""
-    if insecure or is_loopback(host):
-        return
-    raise AccessDenied(
-        f"{host!r} can be reached from other machines, and this server asks nobody for a key",
-        hint="serve on 127.0.0.1, or say --insecure if everybody who can reach it may do everything",
-    )
-
-
-def serve(settings: Settings, *, insecure: bool | None = None, ready: Ready | None = None) -> None:
+def serve(settings: Settings, *, ready: Ready | None = None) -> None:
     """Serves `settings.db` until interrupted: requests under way are finished, jobs are left to whoever opens
-    the database next. Port 0 takes a free one. Raises AccessDenied (see `check_address`), Conflict when the
-    port is taken, and what opening the database raises."""
-    open_to_others = settings.insecure if insecure is None else insecure
-    check_address(settings.host, open_to_others)
+    the database next. Port 0 takes a free one. Raises AccessDenied for an address others can reach without
+    key or TLS, Conflict when the port is taken, InvalidInput, and what opening the database raises."""
+    check_transport(settings)
+    certificate = certificate_of(settings.tls_cert, settings.tls_key)
     listener = listen(settings.host, settings.port)
-    if not is_loopback(settings.host):
-        log.warning("%s: no keys, no TLS; everybody who can reach it may do everything", settings.host)
+    url = url_of(listener, encrypted=certificate is not None)
     with listener:
-        config = uvicorn.Config("", log_config=None)
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(_serve(settings, listener, ready))
+        if settings.workers > 1 or settings.reload:
+            from vectable.server.supervise import supervise
+
+            supervise(settings, listener, lambda: ready(url) if ready else None)
+        else:
+            run_server(serve_listener(settings, listener, certificate, lambda: ready(url) if ready else None))
+
+
+def run_server(work: Coroutine[Any, Any, None]) -> None:
+    """Runs a server's work on the kind of loop that suits it."""
+    config = uvicorn.Config("", log_config=None)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(work)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -91,33 +95,48 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-async def _serve(settings: Settings, listener: socket.socket, ready: Ready | None) -> None:
+async def serve_listener(
+    settings: Settings, listener: socket.socket, certificate: Certificate | None, ready: Callable[[], None]
+) -> None:
+    """Serves on a socket that listens already, until this process is told to stop. `ready` is called once
+    the database is open."""
     settings = dataclasses.replace(settings, model_paths=False)
     workers = ThreadPoolExecutor(settings.max_workers, thread_name_prefix="worker")
     asyncio.get_running_loop().set_default_executor(workers)
-    async with await Database.open(settings=settings) as database:
-        app = create_app(database, settings, Limits.of(settings))
-        config = uvicorn.Config(
-            app,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_ms / 1_000),
-            backlog=_BACKLOG,
+    metrics = Metrics.of_this_process()
+    traces = Traces() if settings.traces else None
+    meter = TracedMeter(metrics, traces) if traces else metrics
+    async with await Database.open(settings=settings, meter=meter) as database:
+        await check_keys(settings, database.keys)
+        app = create_app(database, settings, Limits.of(settings), metrics)
+        server = _Server(
+            uvicorn.Config(
+                TracedApp(app, traces) if traces else app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_ms / 1_000),
+                backlog=_BACKLOG,
+                ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
+            )
         )
-        server = _Server(config)
-        if ready is not None:
-            ready(url_of(listener))
-        beside = [asyncio.create_task(database.tend(), name="tend")]
-        beside.append(asyncio.create_task(_load_models(database, settings), name="load models"))
+        ready()
+        guard: Guard = app.state.guard
+        measuring = keep_sampling(metrics, app.state.sampler, database, lambda: guard.in_flight)
+        beside = [database.tend(), _load_models(database, settings), measuring]
+        if certificate is not None:
+            beside.append(certificate.keep_fresh())
+        tasks = [asyncio.create_task(work) for work in beside]
         try:
             await server.serve(sockets=[listener])
         finally:
-            for task in beside:
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait(beside)
+            await asyncio.wait(tasks)
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
 
 
 async def _load_models(database: Database, settings: Settings) -> None:
@@ -141,7 +160,8 @@ async def _load_ahead(database: Database, name: str | None, *, fetch: bool) -> N
         log.exception("loading %s ahead of its first use has failed", called)
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, encrypted: bool = False) -> str:
     """The URL under which a listening socket is reached from this machine."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if encrypted else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

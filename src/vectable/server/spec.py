@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from vectable.server import problems
 from vectable.server.answers import VectorFormat
-from vectable.server.refusals import openai_error
+from vectable.server.refusals import OPENAI_PATHS, openai_error
 
 PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 _REFUSALS: dict[int, tuple[str, str, str, str | None]] = {
@@ -19,6 +19,24 @@ _REFUSALS: dict[int, tuple[str, str, str, str | None]] = {
         "unknown-column",
         "table 'layouts' has no column 'titel'",
         "did you mean 'title'?",
+    ),
+    401: (
+        "Nobody is named by the request, or the key is not known.",
+        "unauthenticated",
+        "a key is needed here",
+        "send the header: Authorization: Bearer KEY",
+    ),
+    403: (
+        "The key is not for this.",
+        "access-denied",
+        "this needs the role write, and the key 'dashboard' has read",
+        "use a key made with: vectable keys create NAME --role write",
+    ),
+    429: (
+        "Too often. See Retry-After.",
+        "rate-limited",
+        "too many requests from there were refused",
+        "come back in 41 s, with a key that is valid for this",
     ),
     404: (
         "The named thing does not exist.",
@@ -51,6 +69,9 @@ _REFUSALS: dict[int, tuple[str, str, str, str | None]] = {
 
 _NAMES = {
     400: "BadRequest",
+    401: "Unauthenticated",
+    403: "AccessDenied",
+    429: "RateLimited",
     404: "NotFound",
     409: "Conflict",
     413: "TooLarge",
@@ -94,6 +115,11 @@ def _openai_refusal() -> dict[str, Any]:
 def reference(name: str) -> dict[str, str]:
     """A reference to a response of `problem_responses`."""
     return {"$ref": f"#/components/responses/{name}"}
+
+
+def refusal(status: int, path: str) -> dict[str, str]:
+    """A reference to the answer of any operation at `path` that is refused with that status."""
+    return reference("OpenAIError" if path.startswith(OPENAI_PATHS) else _NAMES[status])
 
 
 def responses(

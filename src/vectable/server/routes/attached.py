@@ -74,6 +74,7 @@ async def attach_table(
     summary="Detach a table",
     responses=responses(None, status=204, description="Detached.", refuses=(404,)),
 )
+@writes
 async def detach_table(request: Request, table: TableName) -> Response:
     """Lets go of an attached table: vectors, views and triggers of ours are removed, nothing of theirs."""
     await database_of(request).attacher.detach(context_of(request), table)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
+from vectable.errors import JobNotFound
 from vectable.server.answers import answer, to_json, without_nulls
 from vectable.server.models.tables import JobsResponse, JobState
 from vectable.server.routing import Route, context_of, database_of, passage_of, writes
@@ -40,13 +41,22 @@ def _state(job: Job) -> dict[str, Any]:
 async def list_jobs(request: Request) -> Response:
     """Jobs still known, the newest first."""
     jobs = await database_of(request).jobs.list(context_of(request))
-    return answer({"jobs": [_state(job) for job in jobs]})
+    caller = passage_of(request).caller
+    return answer({"jobs": [_state(job) for job in jobs if caller.reaches(job.table)]})
 
 
 @router.get("/{id}", summary="Show a job", responses=responses(JobState, _EXAMPLE, refuses=(404,)))
 async def show_job(request: Request, id: JobId) -> Response:
     """How far a job is."""
-    return answer(_state(await database_of(request).jobs.get(id)))
+    return answer(_state(await _job(request, id)))
+
+
+async def _job(request: Request, id: str) -> Job:
+    """The job of that id. Raises JobNotFound, also where the caller's key is not for its table."""
+    job = await database_of(request).jobs.get(id)
+    if not passage_of(request).caller.reaches(job.table):
+        raise JobNotFound(f"there is no job {id[:100]!r}", hint="see /api/v1/jobs")
+    return job
 
 
 @router.post(
@@ -61,6 +71,7 @@ async def show_job(request: Request, id: JobId) -> Response:
 @writes
 async def cancel_job(request: Request, id: JobId) -> Response:
     """Asks a job to stop, wherever it runs. What it did stays; one that has ended stays as it is."""
+    await _job(request, id)
     return answer(_state(await database_of(request).jobs.cancel(id)))
 
 
@@ -84,7 +95,7 @@ async def cancel_job(request: Request, id: JobId) -> Response:
 async def watch_job(request: Request, id: JobId) -> Response:
     """The job as it is now, then at every change, as `text/event-stream`; ends when the job ends."""
     jobs = database_of(request).jobs
-    await jobs.get(id)
+    await _job(request, id)
     passage_of(request).release()
     headers = {"X-Accel-Buffering": "no"}
     return StreamingResponse(_events(jobs.events(id)), 200, headers, "text/event-stream")

@@ -23,7 +23,7 @@ from vectable.server.models.tables import (
     TableDescription,
     TablesResponse,
 )
-from vectable.server.routing import Route, context_of, database_of, writes
+from vectable.server.routing import Route, check_table, context_of, database_of, passage_of, writes
 from vectable.server.spec import TableName, examples, responses
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ async def create_table(
     ],
 ) -> Response:
     """A new table. Its key is `id: string` unless `key` names columns."""
+    check_table(request, body.name)
     table = await database_of(request).catalog.create(
         context_of(request), body.name, _plain(body.columns), body.key
     )
@@ -104,7 +105,9 @@ async def list_tables(
     """Tables by namespace and name, a page at a time."""
     if namespace is not None:
         check_name(namespace, "namespace")
-    tables = await database_of(request).catalog.list(context_of(request), namespace)
+    caller = passage_of(request).caller
+    listed = await database_of(request).catalog.list(context_of(request), namespace)
+    tables = [table for table in listed if caller.reaches(table.full_name)]
     if cursor is not None:
         after = _read_cursor(cursor)
         tables = [t for t in tables if _position(t) > after]
@@ -163,6 +166,8 @@ async def patch_table(
     """Adds columns, drops columns, renames, in this order; each step alone is all or nothing."""
     if body.rename is None and not body.add_columns and not body.drop_columns:
         raise InvalidInput("nothing to change", hint="give rename, add_columns or drop_columns")
+    if body.rename is not None:
+        check_table(request, body.rename)
     catalog = database_of(request).catalog
     return answer(describe(await _patched(catalog, context_of(request), table, body)))
 

@@ -1,0 +1,52 @@
+"""A server whose file system is read-only, but for its data: as the container runs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEALTHCHECK = Path(__file__).resolve().parents[2] / "deploy" / "healthcheck.py"
+SCRIPT = """
+mount --make-rprivate / && mount --bind "$4" "$4" && mount -o remount,ro,bind / || exit 77
+cd "$4" && mkdir tmp
+export HOME="$4" TMPDIR="$4/tmp" VECTABLE_DB="$4/db" VECTABLE_CACHE_DIR="$4/cache" VECTABLE_PORT="$2"
+if touch "$4/../x" 2>/dev/null; then exit 78; fi
+"$1" -m vectable.cli serve --workers 2 & server=$!
+for _ in $(seq 300); do "$1" "$3" 2>/dev/null && break; sleep 0.2; done
+"$1" "$3" || exit 1
+kill -TERM $server; wait $server
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_read_only_system_is_enough(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    data = tmp_path / "data"
+    data.mkdir()
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", SCRIPT, "sh", sys.executable, port, str(HEALTHCHECK), str(data)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        env={**os.environ, "VECTABLE_FAKE_EMBEDDINGS": "1"},
+    )
+    if done.returncode == 77 or "Operation not permitted" in done.stderr:
+        pytest.skip("mounting is not permitted here")
+    assert done.returncode == 0, done.stderr
+    assert (data / "db" / "vectable.db").exists()
+
+
+def test_the_health_check_fails_where_nobody_answers() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        environment = {**os.environ, "VECTABLE_PORT": str(probe.getsockname()[1])}
+        done = subprocess.run([sys.executable, HEALTHCHECK], capture_output=True, env=environment, timeout=60)
+    assert done.returncode == 1

@@ -1,0 +1,225 @@
+"""Several worker processes behind one port: one state, one set of metrics, replaced when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from vectable.config import Settings
+from vectable.database import Database
+from vectable.engine.keys import ApiKeys
+from vectable.errors import InvalidInput
+from vectable.server.metrics import Metrics
+from vectable.server.metrics.shared import forget_process
+from vectable.server.run import listen
+from vectable.server.supervise import supervise
+
+T = TypeVar("T")
+PROGRAM = [sys.executable, "-m", "vectable.cli"]
+
+
+@contextmanager
+def workers(directory: Path, *flags: str, **variables: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The URL of a server of several processes, and the one that started them."""
+    process = subprocess.Popen(
+        [*PROGRAM, "serve", "--port", "0", "--json", "--db", str(directory / "db"), "--no-preload", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "VECTABLE_FAKE_EMBEDDINGS": "1", **variables},
+    )
+    try:
+        assert process.stdout is not None
+        text = ""
+        while not text.endswith("}\n"):
+            line = process.stdout.readline()
+            assert line, process.communicate()[1]
+            text += line
+        yield json.loads(text)["url"], process
+    finally:
+        process.terminate()
+        try:
+            process.wait(40)
+        finally:
+            for child in [process, *children(process)]:
+                child.kill()
+
+
+def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def until(holds: Callable[[], Any]) -> Any:
+    """What `holds` gives once it is true."""
+    for _ in range(600):
+        if found := holds():
+            return found
+        time.sleep(0.05)
+    return pytest.fail("it never came true")
+
+
+def with_keys(directory: Path, work: Callable[[ApiKeys], Coroutine[Any, Any, T]]) -> T:
+    """What another process does with the keys of the database."""
+
+    async def run() -> T:
+        async with await Database.open(directory / "db") as database:
+            return await work(database.keys)
+
+    return asyncio.run(run())
+
+
+def told(url: str, name: str, **labels: str) -> int:
+    """A number of all workers, told by whichever is asked."""
+    text = httpx.get(f"{url}/metrics", timeout=60).text
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    return int(sum(s.value for s in samples if s.name == name and s.labels.items() >= labels.items()))
+
+
+def served(url: str) -> int:
+    return told(url, "vectable_requests_total", route="/health")
+
+
+def in_flight(url: str) -> int:
+    return told(url, "vectable_requests_in_flight")
+
+
+def test_they_share_everything_are_replaced_and_end_together(tmp_path: Path) -> None:
+    with workers(tmp_path, "--workers", "2") as (url, process):
+        assert until(lambda: len(children(process)) == 2)
+        httpx.post(f"{url}/api/v1/tables", json={"name": "t", "columns": {"n": "int"}}, timeout=60)
+        for n in range(8):  # each on a connection of its own: whichever process takes it
+            row = {"rows": [{"id": str(n), "n": n}]}
+            assert httpx.post(f"{url}/api/v1/tables/t/rows", json=row, timeout=60).status_code == 201
+            found = httpx.post(f"{url}/api/v1/tables/t/query/count", json={}, timeout=60).json()
+            assert found["count"] == n + 1, "each sees what the others wrote"
+            httpx.get(f"{url}/health", timeout=60)
+        counts = [served(url) for _ in range(6)]
+        assert counts == sorted(counts), "no counter ever goes back"
+        until(lambda: served(url) == 8)
+
+        children(process)[0].kill()
+        until(lambda: len([c for c in children(process) if c.status() != psutil.STATUS_ZOMBIE]) == 2)
+        assert httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
+
+        token = with_keys(tmp_path, lambda keys: keys.create("k"))[1]
+        until(lambda: all(httpx.get(f"{url}/stats", timeout=60).status_code == 401 for _ in range(8)))
+        header = {"Authorization": f"Bearer {token}"}
+        assert all(httpx.get(f"{url}/stats", headers=header, timeout=60).status_code == 200 for _ in range(6))
+        with_keys(tmp_path, lambda keys: keys.revoke("k"))
+        assert all(
+            httpx.get(f"{url}/stats", headers=header, timeout=60).status_code == 401 for _ in range(8)
+        ), "on every process, at once"
+
+        found = children(process)
+        process.kill()
+        process.wait()
+        assert psutil.wait_procs(found, timeout=40)[1] == [], "none outlives the one that started them"
+
+
+def test_stopping_drains_every_process(tmp_path: Path) -> None:
+    with workers(tmp_path, "--workers", "2", "--shutdown-grace-ms", "20000") as (url, process):
+        httpx.post(f"{url}/api/v1/tables", json={"name": "t", "columns": {}}, timeout=60)
+        under_way, stopped = threading.Barrier(5, timeout=60), threading.Event()
+        answers: list[int] = []
+
+        def slowly(n: int) -> Iterator[bytes]:
+            yield f'{{"id": "{n}a"}}\n'.encode()
+            under_way.wait()
+            stopped.wait(30)
+            yield f'{{"id": "{n}b"}}\n'.encode()
+
+        def send(n: int) -> None:
+            headers = {"Content-Type": "application/x-ndjson"}
+            body = slowly(n)
+            answer = httpx.post(f"{url}/api/v1/tables/t/rows", content=body, headers=headers, timeout=60)
+            answers.append(answer.status_code)
+
+        threads = [threading.Thread(target=send, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        under_way.wait()
+        until(lambda: in_flight(url) == 5)  # the four, and the one that asks
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        stopped.set()
+        for thread in threads:
+            thread.join(60)
+        assert answers == [201] * 4
+        assert process.wait(40) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == "", "every worker ended by itself, and well"
+
+
+def test_a_changed_file_starts_the_server_anew(tmp_path: Path) -> None:
+    import shutil
+
+    import vectable
+
+    package = tmp_path / "code" / "vectable"
+    shutil.copytree(Path(vectable.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    path = os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")])
+    with workers(tmp_path, "--reload", PYTHONPATH=path) as (url, process):
+        [first] = children(process)
+        assert httpx.get(f"{url}/health/live", timeout=60).json() == {"status": "alive"}
+        route = package / "server" / "routes" / "observe.py"
+        text = route.read_text("utf-8")
+        route.write_text(text.replace('answer({"status": "alive"})', 'answer({"status": "anew"})'), "utf-8")
+
+        def status() -> bool:
+            try:
+                return bool(httpx.get(f"{url}/health/live", timeout=60).json()["status"] == "anew")
+            except httpx.HTTPError:
+                return False
+
+        until(status)
+        assert [c.pid for c in children(process)] != [first.pid]
+
+
+def test_a_database_in_memory_cannot_be_shared() -> None:
+    with listen("127.0.0.1", 0) as listener, pytest.raises(InvalidInput, match="lives in one process"):
+        supervise(Settings(db="memory:", workers=2), listener, lambda: None)
+
+
+def test_what_processes_did_outlives_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = Metrics(tmp_path), Metrics(tmp_path)
+    held = [metrics.gauge("held", "What is held.") for metrics in (one, two)]
+    for pid, metrics, gauge in ((1, one, held[0]), (2, two, held[1])):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        metrics.request("GET", "/a", 200, 0.5)
+        gauge.set(10.0 * pid)
+        metrics.share()
+    (tmp_path / "3.json").write_text("torn", "utf-8")
+
+    def found() -> dict[str, float]:
+        return {
+            s.name: s.value for m in two.collect() for s in m.samples if s.labels.get("le") in (None, "+Inf")
+        }
+
+    both = found()
+    assert both["vectable_requests_total"] == 2
+    assert both["vectable_request_seconds_sum"] == 1.0
+    assert both["vectable_held"] == 30.0
+    forget_process(tmp_path, 1)
+    alone = found()
+    assert alone["vectable_requests_total"] == 2
+    assert alone["vectable_request_seconds_bucket"] == 2
+    assert alone["vectable_held"] == 20.0
+    forget_process(tmp_path, 77)
