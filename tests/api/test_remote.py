@@ -258,14 +258,18 @@ def test_a_models_file_that_means_nothing(tmp_path: Path, text: str, words: str)
 def test_the_command_line_knows_them(models_file: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "VECTABLE_MODELS_FILE": str(models_file)}
 
-    def run(*arguments: str) -> Any:
-        command = [sys.executable, "-m", "vectable.cli", *arguments, "--json"]
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "vectable.cli", *arguments]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return done.stdout
 
-    assert "cloud" in [model["id"] for model in run("models")["models"]]
-    assert run("models", "cloud")["dimensions"] == 32
+    assert "cloud" in [model["id"] for model in json.loads(run("models", "--json"))["models"]]
+    assert json.loads(run("models", "cloud", "--json"))["dimensions"] == 32
+    with vectable.connect(tmp_path / "db", models_file=models_file) as db:
+        db.embed("two words", model="cloud")
+    shown = run("status", "--db", "db")
+    assert "cloud has cost 0.04 today (UTC), for 2 tokens; 0.00 is set aside" in shown
 
 
 def test_over_http(server: MisbehavingServer, models_file: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ Examples:
 @json_option
 def status_command(db: str, as_json: bool) -> None:
     """Show what a database holds: tables and rows, how far embedding is, size on disk, cached vectors,
-    running jobs."""
+    running jobs, what remote models have cost today."""
     found = run(_status(db))
     if as_json:
         write_json(found)
@@ -33,6 +33,8 @@ def status_command(db: str, as_json: bool) -> None:
     )
     if "pool" in found:
         write(_pool_line(found["pool"]))
+    for account in found.get("remote", {}).get("spend", ()):
+        write(_spend_line(account))
     for table in found["tables"]:
         write(f"\n{table['name']}: {table['rows']:,} rows")
         for name, states in table["embedding_columns"].items():
@@ -53,6 +55,14 @@ def _pool_line(pool: dict[str, int]) -> str:
         f"{pool['open']} connections ({pool['least']} to {pool['most']}):"
         f" {pool['busy']} in use, {pool['idle']} idle;"
         f" {pool['waiting']} calls waiting (at most {pool['wait_ms'] / 1000:g} s); {bound}"
+    )
+
+
+def _spend_line(account: dict[str, Any]) -> str:
+    cap = f" of {account['cap']}" if account["cap"] else ""
+    return (
+        f"{account['model']} has cost {account['spent']}{cap} today (UTC),"
+        f" for {account['tokens']:,} tokens; {account['reserved']} is set aside"
     )
 
 
