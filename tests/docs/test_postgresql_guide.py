@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -68,6 +69,20 @@ def test_the_guide_sets_up_a_role_that_can_do_everything_it_shows(
     assert sql(mine, select) == [("Bread at home", 1987), ("A heist in orbit", 2021)]
 
 
+def test_the_guide_builds_indexes_in_the_server(
+    postgres_databases: PostgresDatabases, postgres_url: str, role: str, tmp_path: Path
+) -> None:
+    sql(postgres_url, blocks(PAGE, "sql")[0])
+    mine = postgres_databases.url_of(Address.parse(postgres_url).database, role)
+    *_, python = blocks(PAGE, "python")
+    shown = script(mine, python, tmp_path)
+    assert shown.startswith("ready ")
+    assert "Index Scan using i_" in shown
+    assert "the filter keeps few rows" in shown
+    names = {row[0] for row in sql(mine, "SELECT indexdef FROM pg_indexes WHERE indexname ~ '^i_'")}
+    assert {re.search(r"USING (\w+)", str(name))[1] for name in names} == {"hnsw", "btree", "gin"}  # type: ignore[index]
+
+
 PRODUCTS = """
 CREATE SCHEMA shop;
 CREATE TABLE shop.products (id int PRIMARY KEY, name text, description text, price numeric(10, 2));
@@ -81,7 +96,7 @@ def test_the_guide_enriches_a_table_and_lets_go_of_it(
 ) -> None:
     set_up, _, grants, join = blocks(PAGE, "sql")
     _, attach, detach = blocks(PAGE, "sh")
-    _, python = blocks(PAGE, "python")
+    _, python, *_ = blocks(PAGE, "python")
     sql(postgres_url, set_up)
     sql(postgres_url, PRODUCTS + ";" + grants)
     before = dump(postgres_url)

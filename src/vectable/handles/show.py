@@ -209,6 +209,7 @@ def plan_text(plan: Plan) -> str:
         ("filter", plan.filter_pushed),
         ("checked after", plan.filter_residual),
         *(("tried first", fallback) for fallback in plan.fallbacks),
+        *(("backend plan", line) for line in (plan.backend_plan or "").splitlines()),
         ("times", ", ".join(f"{stage} {milliseconds(ms)}" for stage, ms in plan.times_ms.items())),
     ]
     return "\n".join(f"{name:<14} {clean(text)}" for name, text in facts if text)

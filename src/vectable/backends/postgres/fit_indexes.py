@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from vectable.backends.postgres.layout import Place, cells_name, index_name
+from vectable.backends.postgres.layout import Place, beginning, cells_name, index_name
 from vectable.core.schema import Column, ColumnType, Index, Table
 from vectable.drivers.postgres import Connection, ours, qualified, quote
 
@@ -62,10 +62,11 @@ async def _existing(connection: Connection, relation: str) -> set[str]:
 
 def _over(index: Index, column: Column, name: str) -> str:
     """What stands behind USING. A btree refuses to hold a value of more than a third of a page, so that long
-    texts could not be stored any more; a hash holds them all."""
+    texts could not be stored any more: it is over their beginnings, which `filter` asks for, too."""
     if column.type is ColumnType.JSON:
         return f"gin (({name}::jsonb))"
     if column.type in (ColumnType.STRINGS, ColumnType.INTS, ColumnType.FLOATS):
         return f"gin ({name})"
-    hashed = index.type == "hash" or column.type in (ColumnType.STRING, ColumnType.IMAGE)
-    return f"{'hash' if hashed else 'btree'} ({name})"
+    if index.type == "hash" or column.type is ColumnType.IMAGE:
+        return f"hash ({name})"
+    return f"btree ({beginning(name) if column.type is ColumnType.STRING else name})"

@@ -21,6 +21,8 @@ KEY, XID, REVISION = "vectable_key", "vectable_xid", "vectable_rev"
 last, its revision."""
 _PLAIN = re.compile(r"[0-9a-z]{1,48}")
 _CACHED = 256
+_BEGINNING = 300
+"""Characters: at most 1,200 bytes, of the 2,700 a btree takes."""
 
 
 def physical(prefix: str, id_: str) -> str:
@@ -43,6 +45,11 @@ def column_name(column: Column) -> str:
 def index_name(index: Index) -> str:
     """The index over one stored column."""
     return physical("i", index.id)
+
+
+def beginning(text: str) -> str:
+    """SQL: as much of a text as a btree over the column holds. Beginnings are in the order of their texts."""
+    return f"left({text}, {_BEGINNING})"
 
 
 def gone(what: str) -> StaleGeneration:
