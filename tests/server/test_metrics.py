@@ -67,6 +67,8 @@ def test_requests_are_counted_by_route_and_errors_by_code(measured: Live) -> Non
     for stage in ("inference", "search"):
         assert of("vectable_stage_seconds_count", stage=stage) >= 1
     assert of("vectable_batch_items_count") >= 2
+    assert any(name == "vectable_queue_items" for name, _ in found)
+    assert of("vectable_stage_seconds_count", stage="queue") >= 1
     assert of("vectable_memory_bytes") > 10 << 20
     assert of("vectable_cache_misses_total") >= 2
     assert of("vectable_cache_entries") >= 2

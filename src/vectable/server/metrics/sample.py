@@ -74,6 +74,13 @@ class Sampler:
         self._gauges["cache_size"].set(cache["size"])
         self._gauges["cache_bytes"].set(cache["bytes"])
         self._gauges["models"].set(len(database.embedder.models.loaded_ids()))
+        waiting = database.embedder.waiting()
+        for place, each in enumerate(("items", "tokens")):
+            gauge = self._queue[each]
+            for labels in gauge.values:
+                gauge.set(0.0, labels)
+            for model, counts in waiting.items():
+                gauge.set(counts[place], (model,))
         for name, counter in self._counters.items():
             self._follow(counter, name, cache[name])
         pool = database.pool_status()
