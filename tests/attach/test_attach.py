@@ -54,6 +54,13 @@ async def found(table: AsyncTable, text: str, title: str) -> None:
     await until(check)
 
 
+async def has_row(table: AsyncTable, shelf: int) -> None:
+    async def check() -> bool:
+        return await table.where(table.shelf == shelf).count() == 1
+
+    await until(check)
+
+
 async def settled(table: AsyncTable, rows: int) -> None:
     """Waits until there are `rows`, each with its vector."""
 
@@ -204,6 +211,27 @@ async def test_what_cannot_be_attached_is_said_before_anything_is_made(
     async with await connect_async("memory:") as memory:
         with pytest.raises(Unsupported, match="PostgreSQL"):
             await memory.attach("books")
+
+
+async def test_a_wider_key_and_new_columns_are_followed(
+    books: AsyncTable, database: AsyncDatabase, owner: Owner
+) -> None:
+    await owner.execute(
+        "ALTER TABLE shop.books ALTER shelf TYPE bigint, ADD summary text DEFAULT 'short', ADD meaning text"
+    )
+    with pytest.raises(UnknownColumn):
+        await books.add_embedding_column("more", source="summary")
+    again = await database.attach("shop.books", embed="summary")
+    assert again.definition.id == books.definition.id
+    names = [c.name for c in again.definition.columns]
+    assert "summary" in names
+    assert sum(name.startswith("meaning_") for name in names) == 1
+    assert (await again.states("summary_embedding"))["ready"] == 40
+    await owner.execute("INSERT INTO shop.books (shelf, title) VALUES (5000000000, 'Far away')")
+    await has_row(again, 5_000_000_000)
+    await owner.execute("ALTER TABLE shop.books DROP CONSTRAINT books_pkey, ADD PRIMARY KEY (title)")
+    with pytest.raises(Conflict, match="key"):
+        await database.attach("shop.books")
 
 
 async def test_a_table_of_that_name_is_refused_and_may_be_attached(

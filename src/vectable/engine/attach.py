@@ -9,12 +9,12 @@ from typing import Any
 
 from vectable.core.context import Context
 from vectable.core.foreign import ForeignTables
-from vectable.core.schema import Column, Table
+from vectable.core.schema import Column, Foreign, Table
 from vectable.engine.catalog import Catalog
 from vectable.engine.columns import EmbeddingColumns
 from vectable.engine.jobs import Jobs, Progress
 from vectable.engine.refresh import Refresher
-from vectable.errors import AlreadyExists, BackendBusy, InvalidInput, TableNotFound, Unsupported
+from vectable.errors import AlreadyExists, BackendBusy, Conflict, InvalidInput, TableNotFound, Unsupported
 
 _ATTEMPTS = 10
 _PAUSE_S = 0.3
@@ -76,6 +76,8 @@ class Attacher:
                 # Whatever is wrong with it is said before anything is made.
                 await self._columns.prepared(wanted, **column)
             table = await self._catalog.enter(wanted)
+        else:
+            table = await self._enlarged(table, wanted)
         made = None
         if column is not None:
             table, made, _ = await self._columns.add(context, table.full_name, **column, if_exists="ok")
@@ -128,6 +130,39 @@ class Attacher:
                 )
             return table
         return None
+
+    async def _enlarged(self, table: Table, wanted: Table) -> Table:
+        """The table with the columns that theirs has got since. Raises Conflict when its key is another."""
+        known, new = table.foreign, wanted.foreign
+        if known is None or new is None:
+            return table
+        same = known.number == new.number
+
+        def place(foreign: Foreign, id_: str) -> int | str:
+            column = foreign.columns[id_]
+            return column.number if same else column.name
+
+        before = [(place(known, c.id), c.type) for c in table.key_columns]
+        if before != [(place(new, c.id), c.type) for c in wanted.key_columns]:
+            raise Conflict(
+                f"the key of {new.place}.{new.name} is another than when it was attached",
+                hint=f"detach {table.full_name!r}, then attach it again: what is cached is not embedded anew",
+            )
+        have = {place(known, id_) for id_ in known.columns}
+        taken = {c.name for c in table.columns}
+        added = [c for c in wanted.stored_columns if place(new, c.id) not in have]
+        if not added:
+            return table
+        renamed = tuple(
+            c if c.name not in taken else c.model_copy(update={"name": f"{c.name[:54]}_{c.id[:8]}"})
+            for c in added
+        )
+        foreign = known.model_copy(
+            update={"columns": {**known.columns, **{c.id: new.columns[c.id] for c in added}}}
+        )
+        return await self._catalog.change(
+            table.id, "redefine", lambda t: (*t.columns, *renamed), foreign=foreign
+        )
 
     async def watch(self, table: Table) -> bool:
         """Whether triggers tell of changes, installed now where they were not. Where writers leave no room

@@ -267,17 +267,18 @@ class Catalog:
         columns: Any = None,
         *,
         indexes: Any = None,
+        foreign: Any = None,
         column: Column | None = None,
         version: Version | None = None,
         index: Index | None = None,
         notes: Mapping[str, bytes] | None = None,
     ) -> Table:
         """One step of a definition: `columns` and `indexes` map the current definition to the new value;
-        `notes` enter the state store with it. Tried again when another writer's change came between. Raises
-        TableNotFound when the table is gone."""
+        `notes` enter the state store with it. Tried again when another's change came between. Raises
+        TableNotFound."""
         for _ in range(20):
             table, revision = await self._settled(table_id)
-            updates: dict[str, Any] = {}
+            updates: dict[str, Any] = {} if foreign is None else {"foreign": foreign}
             if columns is not None:
                 updates["columns"] = columns(table)
             if indexes is not None:

@@ -11,12 +11,20 @@ from contextlib import aclosing
 from vectable.core.context import LOCAL
 from vectable.core.key import KeyBytes
 from vectable.core.predicate import TRUE
+from vectable.core.schema import Table
 from vectable.engine.catalog import Catalog
 from vectable.engine.cells import Target, targets
 from vectable.engine.jobs import Jobs
 from vectable.engine.leases import Leases
 from vectable.engine.refresh import PENDING, Refresher
-from vectable.errors import EndpointError, ReadOnlyDatabase, StaleGeneration, TableNotFound, VectableError
+from vectable.errors import (
+    BackendError,
+    EndpointError,
+    ReadOnlyDatabase,
+    StaleGeneration,
+    TableNotFound,
+    VectableError,
+)
 
 _WRITING_S = 10.0
 """Between the sweeps of a process that goes on writing."""
@@ -66,7 +74,7 @@ class Sweeper:
         this returns, more by a job."""
         await self._jobs.resume()
         unfinished = await self._jobs.unfinished()
-        at_work = {j.payload["table"] for j in unfinished if j.job.kind in ("embed", "refresh")}
+        at_work = {j.payload["table"] for j in unfinished if j.job.kind in ("embed", "refresh", "attach")}
         for table in await self._catalog.list(LOCAL):
             if table.id in at_work:
                 continue
@@ -89,6 +97,10 @@ class Sweeper:
                 await self._refresher.fill_now(target)
         except (EndpointError, StaleGeneration, TableNotFound) as error:
             log.info("cells of %s are left to the next sweep: %s", target.table.full_name, error.detail)
+        except BackendError as error:
+            if target.table.foreign is None:
+                raise
+            log.warning("cells of %s cannot be looked at: %s", target.table.full_name, error)
 
     async def _quietly(self, inline_cells: int = 0, only: Collection[str] | None = None) -> None:
         try:
@@ -113,13 +125,24 @@ class Sweeper:
         """Keys of pending cells by version: the first few hundred of each that nobody works on."""
         found: dict[str, set[KeyBytes]] = {}
         for table in await self._catalog.list(LOCAL):
-            for target in targets(table, automatic=True):
-                if await self._leases.held(f"embed/{target.version.id}"):
-                    continue
-                async with aclosing(self._refresher.pages(target, PENDING, TRUE)) as pages:
-                    async for batch in pages:
-                        found[target.version.id] = set(batch.keys)
-                        break
+            try:
+                found |= await self._pending_of(table)
+            except BackendError as error:
+                if table.foreign is None:
+                    raise
+                # Its owner may have taken rights away: that is no reason to leave other tables alone.
+                log.warning("pending cells of %s could not be looked for: %s", table.full_name, error)
+        return found
+
+    async def _pending_of(self, table: Table) -> dict[str, set[KeyBytes]]:
+        found: dict[str, set[KeyBytes]] = {}
+        for target in targets(table, automatic=True):
+            if await self._leases.held(f"embed/{target.version.id}"):
+                continue
+            async with aclosing(self._refresher.pages(target, PENDING, TRUE)) as pages:
+                async for batch in pages:
+                    found[target.version.id] = set(batch.keys)
+                    break
         return found
 
     async def close(self) -> None:

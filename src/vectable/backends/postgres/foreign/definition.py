@@ -24,7 +24,7 @@ def definition_of(seen: SeenTable) -> Table:
         )
     columns: list[Column] = []
     foreign: dict[str, ForeignColumn] = {}
-    stored = dict(zip(seen.key, key_types(seen), strict=True))
+    stored = dict(zip(seen.key, key_types([seen.columns[at] for at in seen.key]), strict=True))
     taken: set[str] = set(_HITS_OWN)
     for at, column in enumerate(seen.columns):
         type_ = column.mapped.key_type if at in seen.key else column.mapped.type

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vectable.backends.postgres.foreign.record import (
     Attached,
     function,
@@ -72,11 +74,26 @@ async def fit(connection: Connection, table: Table) -> None:
     if record is None:
         return
     views = await _fit_views(connection, table, record)
-    record = record.model_copy(update={"sources": sources(table), "views": views})
+    # What is known of a column here has been kept up to date since it was defined.
+    columns = {**_foreign(table).columns, **record.foreign.columns}
+    foreign = record.foreign.model_copy(update={"columns": columns})
+    record = record.model_copy(update={"sources": sources(table), "views": views, "foreign": foreign})
     await write(connection, table, record)
     await connection.execute(
         "UPDATE vectable.tables SET generation = $2 WHERE id = $1", table.id, table.generation
     )
+
+
+async def retype_keys(connection: Connection, table: Table, attached: Attached, types: Sequence[str]) -> None:
+    """Keeps their key as `types` from now on. Views on it are made anew, without rights granted on them."""
+    for name in attached.views.values():
+        await connection.execute(f"DROP VIEW IF EXISTS {ours(name)}")
+    for i, type_ in enumerate(types):
+        for name in (sidecar(table.id), queue(table.id)):
+            await connection.execute(
+                f"ALTER TABLE {name} ALTER COLUMN k{i} TYPE {type_} USING k{i}::text::{type_}"
+            )
+    await fit(connection, table)
 
 
 async def drop(connection: Connection, table: Table) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from vectable.drivers.postgres import SCHEMA, Connection, PostgresDriver, quote
 from vectable.errors import StaleGeneration
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 _WRITERS_WAIT_MS = 200
 """Triggers wait for writers to end, and new writers wait behind them: no longer than that."""
 _ALONE = "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 2))"
@@ -48,6 +50,8 @@ class PostgresForeignTables:
 
         async def attempt(connection: Connection, attached: Attached, theirs: Theirs | None) -> bool:
             if theirs is None:
+                foreign = attached.foreign
+                log.warning("%s.%s, or its key, is gone: detach it", foreign.place, foreign.name)
                 return False
             followed = await _follow(connection, table, attached, theirs)
             if attached.foreign.watch == "poll" or not await watch.may_watch(connection, theirs):
@@ -55,7 +59,8 @@ class PostgresForeignTables:
             if followed is attached and await watch.is_watched(connection, table.id, theirs):
                 return True
             await connection.execute(f"SET LOCAL lock_timeout = {_WRITERS_WAIT_MS}")
-            await watch.start_watching(connection, table.id, theirs)
+            now = await find_theirs(connection, table, followed)
+            await watch.start_watching(connection, table.id, now or theirs)
             return True
 
         return bool(await self._alone(table, attempt))
@@ -175,8 +180,12 @@ async def _follow(connection: Connection, table: Table, attached: Attached, thei
             "columns": columns,
         }
     )
-    if foreign == attached.foreign:
+    types = watch.key_types(theirs.key)
+    if foreign == attached.foreign and types == attached.key_types:
         return attached
-    attached = attached.model_copy(update={"foreign": foreign})
-    await storage.write(connection, table, attached)
-    return attached
+    found = attached.model_copy(update={"foreign": foreign, "key_types": types})
+    await storage.write(connection, table, found)
+    if types != attached.key_types:
+        await connection.execute(f"SET LOCAL lock_timeout = {_WRITERS_WAIT_MS}")
+        await storage.retype_keys(connection, table, attached, types)
+    return found

@@ -7,7 +7,9 @@ No NOTIFY: it makes all commits of a database wait for each other.
 
 from __future__ import annotations
 
-from vectable.backends.postgres.foreign.inspect import SeenTable
+from collections.abc import Sequence
+
+from vectable.backends.postgres.foreign.inspect import SeenColumn
 from vectable.backends.postgres.foreign.place import Theirs
 from vectable.backends.postgres.foreign.record import function, function_name, queue
 from vectable.drivers.postgres import SCHEMA, Connection, quote
@@ -16,10 +18,10 @@ _CUT = frozenset({"character", "bit"})
 """Types that without a length mean a length of one."""
 
 
-def key_types(table: SeenTable) -> list[str]:
+def key_types(key: Sequence[SeenColumn]) -> tuple[str, ...]:
     """The type each part of their key has where we keep it: theirs if it is the system's, else text."""
-    found = [table.columns[at].stored_type for at in table.key]
-    return [t if t is not None and t not in _CUT else "text" for t in found]
+    found = [column.stored_type for column in key]
+    return tuple(t if t is not None and t not in _CUT else "text" for t in found)
 
 
 async def may_watch(connection: Connection, theirs: Theirs) -> bool:
