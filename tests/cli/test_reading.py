@@ -119,6 +119,13 @@ def test_the_database_is_named_before_after_or_by_the_environment(books: Command
     assert elsewhere.json("tables", "--db", url, VECTABLE_DB="/nowhere") == expected
 
 
+def test_models_says_how_near_a_lower_precision_is(cli: CommandLine) -> None:
+    name = "all-MiniLM-L6-v2?runtime=openvino&precision=int8"
+    shown = cli("models", name, VECTABLE_FAKE_EMBEDDINGS="0").stdout
+    assert "cosine to the same model in fp32" in shown
+    assert "at least 0.99" in shown
+
+
 def test_models_lists_what_can_be_named_and_loads_one(cli: CommandLine) -> None:
     models = cli.json("models")["models"]
     assert {"id", "dimensions", "max_tokens", "type", "cached"} <= set(models[0])

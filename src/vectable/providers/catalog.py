@@ -19,7 +19,7 @@ RUNTIMES = frozenset({"onnx", "clip"})
 """What runs real models here; only a stand-in takes the place of those that need another."""
 
 SENTENCE_TRANSFORMERS, OPENVINO = "sentence-transformers", "openvino"
-CHOICES = {SENTENCE_TRANSFORMERS: ("fp32",), OPENVINO: ("bf16", "fp32")}
+CHOICES = {SENTENCE_TRANSFORMERS: ("fp32",), OPENVINO: ("bf16", "fp32", "int8")}
 """Runtimes that a name may choose, with their precisions, the default one first."""
 
 _NAMES_LOOK_LIKE = f"names look like {DEFAULT_MODEL!r} or 'all-mpnet-base-v2'"

@@ -180,7 +180,7 @@ def load_onnx(
     imports = threading.Thread(target=_import_runtime, daemon=True)
     imports.start()  # while the weights' checksum is computed: both leave the GIL free
 
-    def session(graph: Path) -> Any:
+    def session(graph: Path, name: str) -> Any:
         imports.join()
         return open_session(graph, threads)
 
@@ -190,12 +190,12 @@ def load_onnx(
 def load_text_model(
     located: Located,
     cache_dir: Path,
-    session: Callable[[Path], Any],
+    session: Callable[[Path, str], Any],
     computed: str,
     executor: Executor | None = None,
 ) -> OnnxTextProvider:
-    """A text model whose graph `session` opens; `computed` names runtime and precision in its identity.
-    Raises as `load_onnx`."""
+    """A text model whose graph `session(file, name)` opens, by a name for what is derived from it; `computed`
+    names runtime and precision in its identity. Raises as `load_onnx`."""
     config = read_model_config(located.directory)
     weights = usable_weights(located.directory)
     if weights is None:
@@ -228,16 +228,16 @@ def _open(
     checksum: str,
     config: ModelConfig,
     cache_dir: Path,
-    session: Callable[[Path], Any],
+    session: Callable[[Path, str], Any],
 ) -> Any:
-    if weights.name != SAFETENSORS:
-        refuse_quantised(weights)
-        return session(weights)
     name = located.directory.name if located.source == "local path" else located.id.partition("?")[0]
     name = f"{name}-{checksum[:32]}-{config.pooling}-v{GRAPH_VERSION}"
+    if weights.name != SAFETENSORS:
+        refuse_quantised(weights)
+        return session(weights, name)
 
     def build(target: Path) -> None:
         build_bert(weights, config.transformer, config.pooling, target)
 
     with cached_graph(cache_dir, name, build) as directory:
-        return session(directory / GRAPH_FILE)
+        return session(directory / GRAPH_FILE, name)
