@@ -73,10 +73,12 @@ class Call:
             self._loop.call_soon_threadsafe(self._cancel)
             self._attend()
             raise
-        assert self._task is not None  # noqa: S101 - it is finished
-        if self._task.cancelled():
+        # Call and context refer to each other: what the task holds must not wait for the garbage collector.
+        task, self._task = self._task, None
+        assert task is not None  # noqa: S101 - it is finished
+        if task.cancelled():
             raise Unsupported("the call was cancelled: the database was closed meanwhile")
-        return self._task.result()
+        return task.result()
 
     def _cancel(self) -> None:
         if self._task is not None:
