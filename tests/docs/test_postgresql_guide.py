@@ -15,10 +15,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+import vectable
 from tests.attach.conftest import dump
 from tests.docs.test_docs import PROGRAM, ROOT, blocks
 from vectable.config import Settings
 from vectable.drivers.postgres import Address
+from vectable.drivers.postgres.server import programs
 from vectable.testing.postgres_server import PostgresDatabases
 
 PAGE = ROOT / "docs" / "postgresql.md"
@@ -95,7 +97,7 @@ def test_the_guide_enriches_a_table_and_lets_go_of_it(
     postgres_databases: PostgresDatabases, postgres_url: str, role: str, tmp_path: Path
 ) -> None:
     set_up, _, grants, join = blocks(PAGE, "sql")
-    _, attach, detach = blocks(PAGE, "sh")
+    _, attach, detach, *_ = blocks(PAGE, "sh")
     _, python, *_ = blocks(PAGE, "python")
     sql(postgres_url, set_up)
     sql(postgres_url, PRODUCTS + ";" + grants)
@@ -112,6 +114,34 @@ def test_the_guide_enriches_a_table_and_lets_go_of_it(
     assert len(names) == 4
     assert "Detached products" in command_line(detach, mine, tmp_path)
     assert dump(postgres_url) == before
+
+
+def test_the_guide_brings_a_backup_back_with_its_vectors(
+    postgres_databases: PostgresDatabases, postgres_url: str, tmp_path: Path
+) -> None:
+    python, *_ = blocks(PAGE, "python")
+    script(postgres_url, python, tmp_path)
+    *_, commands = blocks(PAGE, "sh")
+    restored = postgres_databases.create(extension=False)
+    try:
+        other = postgres_databases.url_of(restored)
+        path = os.pathsep.join([str(programs()), str(Path(PROGRAM).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            ["sh", "-ec", commands],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path, "DATABASE_URL": postgres_url, "RESTORED_URL": other},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "books: 2 rows" in done.stdout
+        assert "2 ready" in done.stdout
+        with vectable.connect(other, cache_dir=tmp_path / "cache") as database:
+            books = database.table("books")
+            assert books.similar("stealing from a space station").limit(1).collect()[0]["id"] == "1"
+            assert not database.status()["jobs"]
+    finally:
+        postgres_databases.drop(restored)
 
 
 def command_line(block: str, url: str, directory: Path) -> str:
