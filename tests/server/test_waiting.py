@@ -18,6 +18,8 @@ import pytest
 from tests.engine.test_passes import GatedProvider
 from tests.server.live import Live, live_server
 from tests.server.test_envelope import check_problem
+from vectable.errors import RateLimited
+from vectable.server.clients import Clients
 from vectable.server.limits import Limits
 
 MODEL = GatedProvider.model.id
@@ -165,3 +167,41 @@ def test_a_crowd_is_answered_or_told_to_come_back() -> None:
     assert set(statuses) <= {200, 503}
     assert statuses.count(200) >= 4
     assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
+
+
+def test_one_client_may_take_only_so_much() -> None:
+    limits = Limits(client_requests_per_minute=50)
+    with live_server("memory:", limits, fake_embeddings=True) as live:
+        answers = [live.client.post("/embed/text", json={"texts": [f"{i}"]}) for i in range(9)]
+        assert [answer.status_code for answer in answers][:5] == [200] * 5
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert refused, "a tenth of a minute's requests at once"
+        check_problem(refused[0], 429, "rate-limited")
+        assert int(refused[0].headers["retry-after"]) >= 1
+        assert live.client.get("/health").status_code == 200, "whoever watches it is not a client"
+        with (
+            openai.OpenAI(base_url=f"{live.url}/v1", api_key="any", max_retries=0) as client,
+            pytest.raises(openai.RateLimitError) as told,
+        ):
+            [client.embeddings.create(model="hashing/8", input="red") for _ in range(9)]
+        assert told.value.type == "rate_limit_error"
+
+
+def test_clients_are_counted_apart_and_come_back() -> None:
+    now = 0.0
+    clients = Clients(60, lambda: now)
+    for _ in range(6):
+        clients.admit("a")
+    with pytest.raises(RateLimited) as refused:
+        clients.admit("a")
+    assert refused.value.context["retry_after_s"] == 1
+    clients.admit("b")
+    now = 1.0
+    clients.admit("a")
+    with pytest.raises(RateLimited):
+        clients.admit("a")
+    for i in range(20_000):
+        clients.admit(f"client {i}")
+    assert len(clients._levels) <= 10_000
+    for _ in range(1_000):
+        Clients(0).admit("anybody")

@@ -51,6 +51,12 @@ class Settings:
     max_in_flight: int = setting(
         512, "server", "Requests worked on at once; more are told to come back.", least=1
     )
+    client_requests_per_minute: int = setting(
+        0,
+        "server",
+        "Requests a minute of one client (a key, or an address), a tenth of them at once; 0: any number.",
+        most=1_000_000,
+    )
     max_workers: int = setting(
         4,
         "server",

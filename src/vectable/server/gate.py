@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vectable.errors import AccessDenied, InvalidInput, Overloaded, VectableError
 from vectable.server.access import ANYBODY, Access, Caller
+from vectable.server.clients import Clients
 from vectable.server.limits import Limits
 from vectable.server.metrics import Metrics
 from vectable.server.problems import INTERNAL, internal_response, response_of
@@ -97,6 +98,7 @@ class Gate:
         self._limits = limits
         self._timeout_s = timeout_s
         self._hosts = (_LOOPBACK_NAMES | limits.allowed_hosts) if loopback else frozenset()
+        self._clients = Clients(limits.client_requests_per_minute)
 
     @property
     def in_flight(self) -> int:
@@ -147,6 +149,8 @@ class Gate:
         if self._guard.access is not None and path not in self._guard.open_paths:
             found = await self._guard.access.caller(headers.get(b"authorization"), passage.source)
             passage.caller = found
+        known = passage.caller.key is not None
+        self._clients.admit(passage.caller.principal if known else passage.source.address)
 
     def _tell(self, scope: Scope, passage: Passage, seconds: float | None) -> None:
         """Counts the request, and logs it where that is asked for: by its route, never by what it holds.

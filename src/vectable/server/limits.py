@@ -22,12 +22,19 @@ class Limits:
     """Requests worked on at once; more are told to come back."""
     allowed_hosts: frozenset[str] = frozenset()
     """Names, beside those of loopback, under which the server answers on loopback."""
+    client_requests_per_minute: int = 0
+    """Of one client; 0: any number."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """What the settings say."""
         hosts = (host.strip().lower() for host in settings.allowed_hosts.split(","))
-        return cls(settings.max_body_bytes, settings.max_in_flight, frozenset(filter(None, hosts)))
+        return cls(
+            settings.max_body_bytes,
+            settings.max_in_flight,
+            frozenset(filter(None, hosts)),
+            settings.client_requests_per_minute,
+        )
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:
