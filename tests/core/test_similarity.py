@@ -90,3 +90,29 @@ def test_the_zero_vector_has_a_distance_but_no_cosine() -> None:
 def test_what_cannot_be_meant_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         similarity(**({"query": [1, 0], "candidates": [[1, 0]]} | given))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 1e9, 1e-18, 1e18])
+def test_float32_rules_out_nothing_that_counts(metric: str, scale: float) -> None:
+    """Many candidates: near ties, duplicates and lengths of every size, against every score in float64."""
+    generator = np.random.default_rng(11)
+    base = generator.standard_normal((40, 64))
+    near = base[generator.integers(0, 40, 3_000)] + generator.standard_normal((3_000, 64)) * 1e-7
+    near *= np.exp(generator.uniform(-2, 2, (3_000, 1)))
+    rows = (near * scale).astype(np.float32)
+    rows[1_500:1_600] = rows[0]
+    query = base[0].astype(np.float32)
+    wide, asked = rows.astype(np.float64), query.astype(np.float64)
+    exact = np.einsum("ij,j->i", wide, asked)
+    if metric == "cosine":
+        exact /= np.linalg.norm(wide, axis=1) * np.linalg.norm(asked)
+    for top_k in (1, 7, 150):
+        found = similarity(query, rows, top_k=top_k, metric=metric)
+        kth = np.sort(exact)[-top_k]
+        assert len(found) == top_k
+        tolerance = 1e-12 * max(1.0, float(np.abs(exact).max()))
+        assert min(match.score for match in found) >= kth - tolerance
+        assert {match.index for match in found} >= set(np.flatnonzero(exact > kth + tolerance).tolist())
+        for match in found:
+            assert match.score == pytest.approx(exact[match.index], rel=1e-12, abs=tolerance)

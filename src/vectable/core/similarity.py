@@ -17,6 +17,10 @@ from vectable.errors import InvalidInput, InvalidVector
 MAX_CANDIDATES = 100_000
 _BLOCK = 512
 """Rows scored at once: their float64 copies stay in the processor's cache, which halves the time."""
+_FEW = 1_000
+"""So many are scored exactly at once; of more, those that float32 cannot rule out."""
+_LEAST, _MOST = 1e-20, 1e20
+"""Squared lengths whose products float32 holds with small relative errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,11 @@ def best(
     query: Vector, candidates: Matrix, metric: Metric, top_k: int, threshold: float | None = None
 ) -> list[Match]:
     """`similarity` of vectors that were checked already."""
-    blocks = [scores(query, candidates[i : i + _BLOCK], metric) for i in range(0, len(candidates), _BLOCK)]
-    if not blocks:
+    if not len(candidates):
         return []
-    exact = np.concatenate(blocks)
+    within = _nominated(query, candidates, metric, top_k)
+    rows = candidates if within is None else candidates[within]
+    exact = np.concatenate([scores(query, rows[i : i + _BLOCK], metric) for i in range(0, len(rows), _BLOCK)])
     if top_k < len(exact):
         # Everything as good as the last that counts, so that ties are settled by position below.
         kept = np.flatnonzero(exact >= np.partition(exact, -top_k)[-top_k])
@@ -64,7 +69,37 @@ def best(
         kept = np.arange(len(exact))
     order = kept[np.argsort(-exact[kept], kind="stable")][:top_k]
     least = -math.inf if threshold is None else threshold
-    return [Match(int(i), float(exact[i])) for i in order if exact[i] >= least]
+    positions = order if within is None else within[order]
+    return [
+        Match(int(i), float(score))
+        for i, score in zip(positions, exact[order], strict=True)
+        if score >= least
+    ]
+
+
+def _nominated(query: Vector, rows: Matrix, metric: Metric, top_k: int) -> NDArray[np.int64] | None:
+    """Positions, ascending, among which the best `top_k` are for certain, ties included; None: all of them.
+
+    Goodness in float32 is off by at most a part of ‖query‖ ‖row‖ (a sum of d products, in whatever order), so
+    a row whose goodness at best is below `top_k` others' at worst is out."""
+    n, dimensions = rows.shape
+    if metric is Metric.EUCLIDEAN or n < _FEW or top_k > n // 4:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", rows, rows)
+        square = float(np.dot(query, query))
+        products = rows @ query
+    small, large = float(squares.min()), float(squares.max())
+    if not (min(small, square) > _LEAST and max(large, square) < _MOST):
+        return None  # too near to what float32 can hold for its errors to be relative
+    lengths = np.sqrt(squares.astype(np.float64) * square)
+    error = 4 * (dimensions + 8) * float(np.finfo(np.float32).eps)
+    if metric is Metric.COSINE:
+        good, off = products / lengths, np.full(n, error)
+    else:
+        good, off = products.astype(np.float64), error * lengths
+    bar = np.partition(good - off, -top_k)[-top_k]
+    return np.flatnonzero(good + off >= bar)
 
 
 def _check_numbers(top_k: object, threshold: object) -> None:
@@ -131,6 +166,11 @@ def _whole(candidates: NDArray[Any], dimensions: int, metric: Metric) -> Matrix 
         return None
     with np.errstate(over="ignore"):
         matrix: Matrix = np.ascontiguousarray(candidates, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", matrix, matrix)
+    # Of ordinary numbers the squares tell at once; else each component is looked at.
+    if len(squares) and np.isfinite(squares).all() and squares.min() > 0:
+        return matrix
     if not np.isfinite(matrix).all() or (metric is Metric.COSINE and not matrix.any(axis=1).all()):
         return None
     return matrix
