@@ -243,3 +243,23 @@ def test_a_clip_model_embeds_texts_with_its_text_tower(api: httpx.Client) -> Non
     found = api.post("/embed/text", json={"texts": ["a cat"], "model": CLIP}).json()
     assert found["dimensions"] == 512
     assert CLIP in found["model"]
+
+
+def test_a_real_image_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VECTABLE_FAKE_EMBEDDINGS", raising=False)
+    model = "ml-illustrated/efficientnet-lite0"
+    noise = np.random.default_rng(2).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    encoded = io.BytesIO()
+    Image.fromarray(noise).save(encoded, "JPEG", quality=95)
+    with live_server("memory:", fake_embeddings=False, image_model=model) as server:
+        images = [inline(png("red", (64, 48))), inline(png("red", (70, 50))), inline(encoded.getvalue())]
+        found = ask(server.client, *images).json()
+        alike = server.client.post(
+            "/similarity", json={"query": found["embeddings"][0], "candidates": found["embeddings"][1:]}
+        ).json()["results"]
+        assert [match["index"] for match in alike] == [0, 1], "what looks alike is near"
+        torn = png("red", (64, 48))[:-30]
+        problem = check_problem(ask(server.client, images[0], inline(torn)), 400, "invalid-input")
+        assert problem["detail"].startswith("image 1: ")
+        text = server.client.post("/embed/text", json={"texts": ["a cat"], "model": model})
+        check_problem(text, 422, "unsupported")
