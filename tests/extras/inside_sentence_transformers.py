@@ -33,10 +33,9 @@ def load(directory: Path | str) -> Any:
 class TestSuite(ProviderSuite):
     @pytest.fixture(scope="class")
     @classmethod
-    def provider(cls) -> EmbeddingProvider:
-        located = locate("all-MiniLM-L6-v2")
-        assert located is not None
-        provider: EmbeddingProvider = load(located.directory)
+    def provider(cls, tmp_path_factory: pytest.TempPathFactory) -> EmbeddingProvider:
+        directory = tmp_path_factory.mktemp("suite") / "tiny"
+        provider: EmbeddingProvider = load(write_tiny_bert(directory, max_tokens=32))
         return provider
 
 
