@@ -8,8 +8,10 @@ import click
 
 from vectable.cli.flags import flag_of, settings_options
 from vectable.cli.options import db_option, db_was_named, json_option, shown
-from vectable.cli.output import write_columns, write_json
+from vectable.cli.output import write, write_json
 from vectable.cli.report import note
+
+_WIDE = 40
 
 
 @click.command(
@@ -44,15 +46,17 @@ def config_command(db: str, as_json: bool, **given: Any) -> None:
         settings = {name: {"value": value, "from": source} for name, value, source in rows}
         write_json({"settings": settings, "unknown": unknown})
         return
-    write_columns(
-        {
-            "setting": [name for name, _, _ in rows],
-            "value": [_plain(value) for _, value, _ in rows],
-            "from": [source for _, _, source in rows],
-        }
-    )
+    _write_rows([("setting", "value", "from"), *((name, _plain(v), source) for name, v, source in rows)])
     for variable, hint in unknown.items():
         note(f"{variable} sets nothing: {hint}")
+
+
+def _write_rows(rows: list[tuple[str, str, str]]) -> None:
+    """Aligned, and nothing cut short: a value that cannot be read whole is no answer."""
+    name = max(len(row[0]) for row in rows)
+    value = min(max(len(row[1]) for row in rows), _WIDE)
+    for row in rows:
+        write(f"{row[0]:<{name}}  {row[1]:<{value}}  {row[2]}")
 
 
 def _plain(value: Any) -> str:
