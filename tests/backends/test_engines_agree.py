@@ -130,6 +130,7 @@ def opened_world(at: int, task: Task, directory: Path, server: str) -> AbstractA
 
 # Shrinking would take minutes, past the time limit of a test.
 @settings(
+    max_examples=settings().max_examples // 2,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -27,6 +27,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     project = tomllib.loads((site / "pyproject.toml").read_text())["project"]
+    # Fewer examples than the adapters of ours get.
+    (site / "conftest.py").write_text(
+        "from hypothesis import settings\n"
+        "settings.register_profile('few', max_examples=15, deadline=None)\n"
+        "settings.load_profile('few')\n"
+    )
     facts = site / f"{project['name']}-{project['version']}.dist-info"
     facts.mkdir()
     (facts / "METADATA").write_text(

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from tests.engine.conftest import KINDS
 from tests.engine.searching import BACKENDS
 
 HERE = Path(__file__).parent
-PURE = "no storage is involved"
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 RESIDENT = "about what is made of rows in memory, once they are there: no backend takes part in it"
 SIZES = "the sizes are for the paths over rows in memory; test_search_pages and _oracle go to the backend"
 NOT_ON_POSTGRES = {
-    "test_kinds": PURE,
-    "test_tiers": PURE,
-    "test_vectorized": PURE,
     "test_search_codes": RESIDENT,
     "test_search_index_trust": RESIDENT,
     "test_resident_files::test_a_base_that_cannot_be_trusted_is_made_anew": RESIDENT,
     "test_resident_files::test_a_fast_scan_is_kept_beside_its_base": RESIDENT,
     "test_resident_files::test_a_directory_that_cannot_be_written_only_costs_time": RESIDENT,
-    "test_resident_files::test_sections_come_back_as_they_were_written": PURE,
-    "test_resident_files::test_packed_keys_are_found_in_order": PURE,
     "test_resident_files::test_files_of_versions_that_are_gone_are_swept": RESIDENT,
     "test_resident_budget::test_rows_that_outgrow_the_budget_are_given_up": RESIDENT,
-    "test_resident_budget::test_the_version_used_longest_ago_goes_first_and_none_in_use": PURE,
     "test_resident_budget::test_searchers_of_one_directory_share_what_is_held": RESIDENT,
     "test_search_concurrent::test_many_searches_at_once_while_a_thread_writes": (
         "about threads that search at once, which only backends that never suspend have"
     ),
     "test_search_concurrent::test_a_program_that_searches_and_leaves_does_not_wait_for_builds": RESIDENT,
-    "test_search_oracle::test_components_at_the_edge_of_float32": "tests/backends/test_engines_agree.py",
-    "test_search_pages::test_cursors_keep_every_kind_of_value": PURE,
     "test_search_pages::test_a_deadline_ends_a_long_scan": "the clock is the test's, the scan the engine's",
     "test_search_sizes::test_filters_limits_and_thresholds_at_ten_thousand_rows": SIZES,
     "test_search_sizes::test_after_deleting_most_rows_and_many_small_writes": SIZES,
@@ -57,29 +51,42 @@ def test_every_test_runs_on_postgres_or_says_why_not() -> None:
 
 
 def _tests() -> Iterator[tuple[str, bool]]:
-    """Every test of this folder, and whether one of the kinds it runs on is PostgreSQL."""
+    """Every test of this folder that has storage under it, and whether PostgreSQL is one of its kinds."""
     shared = _functions(HERE / "conftest.py")
     for path in sorted(HERE.glob("test_*.py")):
         functions = {**shared, **_functions(path)}
         for name, function in _functions(path).items():
-            if name.startswith("test_"):
-                yield f"{path.stem}::{name}", _reaches_kind(function, functions) and _allows(function)
+            stored = _has(function, functions, _opens) or _has(function, functions, _takes_kind)
+            if name.startswith("test_") and stored:
+                takes = _has(function, functions, _takes_kind) and _allows(function)
+                runs = takes or _has(function, functions, _takes_server)
+                yield f"{path.stem}::{name}", runs
 
 
-def _functions(path: Path) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef]:
+def _functions(path: Path) -> dict[str, Function]:
     body = ast.parse(path.read_text()).body
     return {f.name: f for f in body if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
-def _reaches_kind(
-    function: ast.FunctionDef | ast.AsyncFunctionDef,
-    functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef],
-) -> bool:
-    names = [a.arg for a in function.args.args]
-    return "kind" in names or any(_reaches_kind(functions[n], functions) for n in names if n in functions)
+def _has(function: Function, functions: dict[str, Function], wanted: Callable[[Function], bool]) -> bool:
+    """Whether the function, or a fixture behind it, is as wanted."""
+    fixtures = [functions[a.arg] for a in function.args.args if a.arg in functions]
+    return wanted(function) or any(_has(fixture, functions, wanted) for fixture in fixtures)
 
 
-def _allows(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _takes_kind(function: Function) -> bool:
+    return any(a.arg == "kind" for a in function.args.args)
+
+
+def _takes_server(function: Function) -> bool:
+    return any(a.arg == "postgres_url" for a in function.args.args)
+
+
+def _opens(function: Function) -> bool:
+    return bool(re.search(r"\b(opened|opened_backend|open_storage)\(", ast.unparse(function)))
+
+
+def _allows(function: Function) -> bool:
     """Not where the test itself lists kinds of storage without PostgreSQL."""
     listed = [ast.unparse(d) for d in function.decorator_list if "'kind'" in ast.unparse(d)]
     return all("'postgres'" in text or "BACKENDS" in text or "KINDS" in text for text in listed)
