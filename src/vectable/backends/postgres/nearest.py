@@ -21,7 +21,8 @@ from vectable.interfaces import Candidates
 
 _PAGE_BYTES = 4 << 20
 _MOST_BYTES = 32 << 20
-_SPARE, _GROWTH, _ATTEMPTS = 8, 8, 3
+_SPARE, _GROWTH, _ATTEMPTS = 100, 8, 2
+"""Where many rows are about equally near, a few more prove what another scan would have to."""
 UNUSUAL = f"NOT (vector_norm(vector) BETWEEN {SHORTEST} AND {LONGEST})"
 """SQL: vectors so long or so short that float32 cannot tell their angles. An index holds these alone."""
 
@@ -63,7 +64,7 @@ async def nearest(
     """The `k` rows nearest to `vector` and all that tie with the last of them, nearest first, then by key."""
     if k <= 0:
         return Candidates([], complete=True)
-    wanted = k + max(k // 8, _SPARE)
+    wanted = k + max(k // 4, _SPARE)
     for _ in range(_ATTEMPTS):
         if wanted * version.dimensions * 4 > _MOST_BYTES:
             break
