@@ -8,6 +8,7 @@ import dataclasses
 import datetime as dt
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def _section(name: str, figures: list[Figure]) -> str:
     lines = [
         f"{name}: {SUITES[name]}",
         "",
-        f"Measured {dt.datetime.now(dt.UTC):%Y-%m-%d} on: {machine()}",
+        f"Measured {dt.datetime.now(dt.UTC):%Y-%m-%d} on: {machine()}, load average {os.getloadavg()[1]:.1f}",
         "",
         "| figure | measured | target | met | note |",
         "|---|---|---|---|---|",
