@@ -53,10 +53,13 @@ class Client:
         self._host, self._port = host, port
         self._reader: Any = None
         self._writer: Any = None
+        self._used_at = 0.0
 
     async def post(self, path: str, body: Any) -> tuple[float, bytes]:
         """(Milliseconds to the answer's last byte, its body). Raises RuntimeError unless it is a 200."""
-        if self._writer is None:
+        # A server closes connections that were idle for some seconds.
+        if self._writer is None or time.monotonic() - self._used_at > 2:
+            self.close()
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=1 << 26)
         content = json.dumps(body).encode()
         head = (
@@ -69,6 +72,7 @@ class Client:
         length = int(answer_head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         answer = await self._reader.readexactly(length)
         elapsed = (time.perf_counter() - started) * 1000
+        self._used_at = time.monotonic()
         if not answer_head.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(answer[:500].decode())
         return elapsed, answer
