@@ -83,6 +83,14 @@ OPERATIONS: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", f"{TABLE}/indexes/scalar", {"column": "n", "type": "btree"}),
     ("POST", "/api/v1/embeddings/generate", {"text": ["a"], "model": "hashing/8", "options": {}}),
     ("POST", "/api/v1/embeddings/cache/clear", {"persistent": False}),
+    ("POST", "/api/v1/tables/attach", {"table": "theirs", "embed": "{name}", "schema": "public"}),
+    ("POST", "/embed/text", {"texts": ["a"], "model": "hashing/8", "normalize": True}),
+    ("POST", "/embed/image", {"images": [{"base64": "AAAA"}, "cats/tom.jpg"]}),
+    ("POST", "/embed/batch", {"items": [{"text": "a"}, {"image": "x.png"}], "batchSize": 10}),
+    ("POST", "/v1/embeddings", {"input": ["a"], "model": "hashing/8", "encoding_format": "float"}),
+    ("POST", "/similarity", {"query": [1, 0], "candidates": [[1, 2]], "topK": 1, "metric": "cosine"}),
+    ("POST", "/rerank", {"query": "a", "texts": ["b"], "return_text": True}),
+    ("POST", "/cache/clear", {"persistent": False}),
 ]
 each_operation = pytest.mark.parametrize(
     ("method", "path", "body"),
@@ -129,7 +137,10 @@ def send(api: httpx.Client, method: str, path: str, content: bytes) -> httpx.Res
     answer = api.request(method, path, content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code < 500, (path, content[:300], answer.text)
     if answer.status_code >= 400:
-        check_problem(answer, answer.status_code, answer.json()["code"])
+        if path.startswith("/v1/"):
+            assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+        else:
+            check_problem(answer, answer.status_code, answer.json()["code"])
         assert len(answer.content) < 20_000, "a refusal does not echo what it was sent"
     return answer
 

@@ -115,7 +115,7 @@ def _query(query: Any, metric: Metric) -> Vector:
     if isinstance(query, Mapping) and isinstance(text := query.get("base64"), str):
         dimensions = len(decode_base64(text))
     else:
-        dimensions = len(query) if isinstance(query, (Sequence, np.ndarray)) and np.ndim(query) else 0
+        dimensions = len(query) if isinstance(query, Sequence) or getattr(query, "ndim", 0) else 0
     if isinstance(query, (str, bytes)) or dimensions < 1:
         raise InvalidVector("the query is not a vector", hint="give numbers, as Embedder.encode does")
     return check_vector(query, dimensions, metric)
