@@ -115,7 +115,8 @@ def _query(query: Any, metric: Metric) -> Vector:
     if isinstance(query, Mapping) and isinstance(text := query.get("base64"), str):
         dimensions = len(decode_base64(text))
     else:
-        dimensions = len(query) if isinstance(query, Sequence) or getattr(query, "ndim", 0) else 0
+        listed = query.ndim > 0 if isinstance(query, np.ndarray) else isinstance(query, Sequence)
+        dimensions = len(query) if listed else 0
     if isinstance(query, (str, bytes)) or dimensions < 1:
         raise InvalidVector("the query is not a vector", hint="give numbers, as Embedder.encode does")
     return check_vector(query, dimensions, metric)
