@@ -16,6 +16,7 @@ from vectable import AsyncDatabase, connect_async
 from vectable.drivers.postgres import Address
 from vectable.errors import BackendError, OutcomeUnknown, Overloaded, VectableError
 from vectable.testing.postgres_server import temporary_server
+from vectable.testing.samples import clustered_vectors
 
 SETTINGS: dict[str, Any] = {"fake_embeddings": True, "text_model": "hashing/16", "postgres_pool_min": 1}
 BATCH = 7
@@ -248,3 +249,47 @@ async def test_a_pool_that_runs_dry_refuses_after_the_wait(
         await transaction.rollback()
         assert await asyncio.gather(*stuck) == [BATCH, BATCH]
         assert await table.count() == BATCH
+
+
+@pytest.mark.slow
+async def test_a_server_killed_in_the_middle_of_an_index_build_leaves_nothing_to_repair() -> None:
+    rows, dimensions = 3_000, 16
+    matrix = clustered_vectors(rows, dimensions)
+    with temporary_server() as server:
+        url = server.url()
+        async with await connect_async(url, **SETTINGS, resident_bytes=0) as db:
+            table = await db.create_table("t", {"v": {"type": "vector", "dimensions": dimensions}})
+            await table.insert([{"id": f"{i:05d}", "v": vector} for i, vector in enumerate(matrix)])
+            holder = await plain(url)
+            (cells,) = await holder.fetchrow(
+                "SELECT format('vectable.%I', relname) FROM pg_class WHERE relname ~ '^v_' AND relkind = 'r'"
+            )
+            # A writer that does not end keeps the build under way.
+            await holder.execute(f"BEGIN; LOCK TABLE {cells} IN ROW EXCLUSIVE MODE")
+            await table.create_index("v", "hnsw", wait=False)
+            [job] = [j for j in await db.jobs() if j.kind == "index"]
+            watcher = await plain(url)
+            async with asyncio.timeout(30):
+                while not await watcher.fetchval("SELECT count(*) FROM pg_stat_progress_create_index"):
+                    await asyncio.sleep(0.02)
+            await asyncio.to_thread(server.kill)
+            with suppress(Exception):
+                await asyncio.gather(holder.close(timeout=1), watcher.close(timeout=1))
+            await asyncio.to_thread(server.start)
+            assert await patiently(table.count) == rows
+            ended = await patiently(lambda: db.wait(job.id))
+            watcher = await plain(url)
+            try:
+                valid = [
+                    r[0]
+                    for r in await watcher.fetch(
+                        "SELECT i.indisvalid FROM pg_index i JOIN pg_am a ON a.oid ="
+                        " (SELECT relam FROM pg_class WHERE oid = i.indexrelid) WHERE a.amname = 'hnsw'"
+                    )
+                ]
+            finally:
+                await watcher.close()
+            assert ended.status == "done"
+            assert valid == [True], "what the dead server left half built is gone"
+            [hit] = await table.similar(matrix[7], on="v").limit(1).collect()
+            assert hit["id"] == "00007"
