@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_the_readme_example_finds_what_it_shows(tmp_path: Path) -> None:
 
 def test_the_readme_serves_and_answers_curl(tmp_path: Path) -> None:
     run(blocks(ROOT / "README.md", "python")[0], tmp_path)
-    serve, curl = (b for b in blocks(ROOT / "README.md", "sh") if "serve" in b or "curl" in b)
+    serve, search, embed = (b for b in blocks(ROOT / "README.md", "sh") if "serve" in b or "curl" in b)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -70,18 +71,22 @@ def test_the_readme_serves_and_answers_curl(tmp_path: Path) -> None:
     server = subprocess.Popen([*program, "--port", str(port)], cwd=tmp_path, stdout=subprocess.PIPE)
     try:
         _wait_for(port)
-        answer = subprocess.run(
-            shlex.split(curl.replace("\\\n", " ").replace(":3000", f":{port}")),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        found = json.loads(answer.stdout)
+        found = _answer_to(search, port)
         assert [hit["data"]["title"] for hit in found["results"]] == ["State in React with hooks"]
         assert found["results"][0]["score"] > 0.3
+        [vector] = _answer_to(embed, port)["embeddings"]
+        assert len(vector) == 384
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(20) in (0, -signal.SIGTERM)
+
+
+def _answer_to(curl: str, port: int) -> dict[str, Any]:
+    """What the server answers to a command line of the README."""
+    command = shlex.split(curl.replace("\\\n", " ").replace(":3000", f":{port}"))
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
 
 
 def _wait_for(port: int) -> None:
