@@ -148,14 +148,14 @@ class Backend(Protocol):
     async def get_unchanged(
         self,
         table: Table,
-        since: Mark,
+        since: Mark | None,
         keys: Sequence[KeyBytes],
         columns: Sequence[str],
         versions: Sequence[str] = (),
     ) -> RecordBatch | None:
         """What `get` of a view opened now would give, provided that nothing of the table has changed since
-        the mark: in as few round trips as can be. None where something has, or where it takes a view to
-        tell (always, if there is no shorter way). Raises as a view does."""
+        the mark (no mark: whatever has changed), in as few round trips as can be. None where something has,
+        or where it takes a view to tell (always, if there is no shorter way). Raises as a view does."""
 
     def view(self, table: Table, at_least: Mark | None = None) -> AbstractAsyncContextManager[View]:
         """Sees everything up to `at_least` at least; by default, everything committed before the call, except

@@ -18,7 +18,7 @@ from vectable.core.meter import UNMETERED, Meter
 from vectable.core.plan import Plan
 from vectable.core.predicate import TRUE, bind, columns_of, parse_filter
 from vectable.core.query import Query, Similar
-from vectable.core.rows import Row
+from vectable.core.rows import RecordBatch, Row
 from vectable.core.schema import Column, ColumnType, Table
 from vectable.core.values import check_image, check_int, check_text, check_timestamp
 from vectable.core.vectors import Vector, check_vector
@@ -187,11 +187,21 @@ class Reader:
         selection = compile_selection(select, table)
         scope = bind(parse_filter(context.scope), table)
         columns = list(dict.fromkeys([*selection.columns, *columns_of(scope)]))
-        async with self._catalog.view(table) as view:
-            batch = await view.get([encoded], columns, selection.versions)
+        batch = await self._stored(table, [encoded], columns, selection.versions)
         if not len(batch) or (scope != TRUE and not matches(scope, next(iter(batch.rows())))):
             raise RowNotFound(f"table {table.full_name!r} has no row with the key {_shown(key)}")
         return selection.rows(only(batch, selection.columns))[0]
+
+    async def _stored(
+        self, table: Table, keys: list[KeyBytes], columns: list[str], versions: tuple[str, ...]
+    ) -> RecordBatch:
+        """The rows as they are now: by one statement where the backend can, else in a view."""
+        if self._backend.capabilities.proves_unchanged:
+            found = await self._backend.get_unchanged(table, None, keys, columns, versions)
+            if found is not None:
+                return found
+        async with self._catalog.view(table) as view:
+            return await view.get(keys, columns, versions)
 
     async def query_vector(self, table: Table, similar: Similar) -> Vector:
         """What to look for as a checked vector in the column's space. Text is always text. Raises

@@ -290,7 +290,7 @@ class HostileBackend:
     async def get_unchanged(
         self,
         table: Table,
-        since: Mark,
+        since: Mark | None,
         keys: Sequence[KeyBytes],
         columns: Sequence[str],
         versions: Sequence[str] = (),

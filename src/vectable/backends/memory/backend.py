@@ -225,7 +225,7 @@ class MemoryBackend:
     async def get_unchanged(
         self,
         table: Table,
-        since: Mark,
+        since: Mark | None,
         keys: Sequence[KeyBytes],
         columns: Sequence[str],
         versions: Sequence[str] = (),

@@ -113,7 +113,7 @@ class PostgresBackend:
     async def get_unchanged(
         self,
         table: Table,
-        since: Mark,
+        since: Mark | None,
         keys: Sequence[KeyBytes],
         columns: Sequence[str],
         versions: Sequence[str] = (),

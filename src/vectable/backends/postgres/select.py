@@ -44,6 +44,7 @@ class Selection(Answer):
             expressions += [f"{cells_name(version)}.{part}" for part in CELL_PARTS[1:]]
         self.width = len(expressions)
         self.with_proof: str | None = None
+        self.at_once: str | None = None
         """The statement of `unchanged`, once it has been put together."""
         self.expressions = ", ".join(f"{sql} AS f{i}" for i, sql in enumerate(expressions))
 

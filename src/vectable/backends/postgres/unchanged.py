@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vectable.backends.postgres.layout import Layout
+from vectable.backends.postgres.layout import Layout, Place
 from vectable.backends.postgres.select import Selection, SqlRow, selection
 from vectable.backends.postgres.standing import any_changed_since, parse_mark
 from vectable.backends.postgres.view import GONE
@@ -15,12 +15,13 @@ from vectable.core.rows import RecordBatch
 from vectable.drivers.postgres import Connection, PostgresDriver
 
 _KEYS = 5_000
+_CURRENT = "s.generation = $3"
 
 
 async def get_unchanged(
     driver: PostgresDriver,
     layout: Layout,
-    since: Mark,
+    since: Mark | None,
     keys: Sequence[KeyBytes],
     columns: Sequence[str],
     versions: Sequence[str],
@@ -28,19 +29,22 @@ async def get_unchanged(
     """See `Backend.get_unchanged`. A statement outside any transaction takes its locks first, and sees one
     moment: so the rows are where the generation it reads says. None also for more keys than it takes."""
     table, place = layout.table, layout.place
-    snapshot = parse_mark(since, driver.incarnation, table)
-    if snapshot is None or len(keys) > _KEYS or place.generation != table.generation:
+    snapshot = None if since is None else parse_mark(since, driver.incarnation, table)
+    if (since is not None and snapshot is None) or len(keys) > _KEYS or place.generation != table.generation:
         return None
     if place.names is None and place.queue is None:
         return None  # rows of others, who tell nobody when they change them
     chosen = selection(layout, columns, versions)
-    sql = chosen.with_proof = chosen.with_proof or _statement(layout, chosen)
+    if snapshot is None:
+        sql = chosen.at_once = chosen.at_once or _statement(chosen, layout, _CURRENT)
+        asked: tuple[str, ...] = ()
+    else:
+        sql = chosen.with_proof = chosen.with_proof or _statement(chosen, layout, _unchanged(layout.place))
+        asked = (str(snapshot),)
 
     async def read(connection: Connection) -> list[SqlRow]:
         try:
-            rows: list[SqlRow] = await connection.fetch(
-                sql, table.id, place.generation, str(snapshot), list(keys)
-            )
+            rows: list[SqlRow] = await connection.fetch(sql, list(keys), table.id, place.generation, *asked)
         except GONE:
             return []  # a view says what is wrong
         return rows
@@ -52,13 +56,14 @@ async def get_unchanged(
     return chosen.batch([by_key[key] for key in keys if key in by_key])
 
 
-def _statement(layout: Layout, chosen: Selection) -> str:
-    """`$1` the table's id, `$2` its generation, `$3` the snapshot, `$4` the keys."""
-    changed = any_changed_since(sources_of(layout.place), "$3")
-    floor = "s.floor <= pg_snapshot_xmin($3::text::pg_snapshot)"
-    proof = (
-        f"SELECT s.generation = $2 AND {floor} AND NOT ({changed}) AS holds"
-        " FROM vectable.tables AS s WHERE s.id = $1"
-    )
-    rows = f"SELECT {chosen.expressions} {layout.joined(chosen.versions)} WHERE t.key = ANY ($4::bytea[])"
+def _unchanged(place: Place) -> str:
+    """`$4`: the snapshot since which nothing has changed."""
+    changed = any_changed_since(sources_of(place), "$4")
+    return f"{_CURRENT} AND s.floor <= pg_snapshot_xmin($4::text::pg_snapshot) AND NOT ({changed})"
+
+
+def _statement(chosen: Selection, layout: Layout, condition: str) -> str:
+    """`$1` the keys, `$2` the table's id, `$3` its generation."""
+    proof = f"SELECT {condition} AS holds FROM vectable.tables AS s WHERE s.id = $2"
+    rows = f"SELECT {chosen.expressions} {layout.joined(chosen.versions)} WHERE t.key = ANY ($1::bytea[])"
     return f"SELECT q.*, p.holds FROM ({proof}) AS p LEFT JOIN ({rows}) AS q ON TRUE"

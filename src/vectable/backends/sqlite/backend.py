@@ -101,7 +101,7 @@ class SqliteBackend:
     async def get_unchanged(
         self,
         table: Table,
-        since: Mark,
+        since: Mark | None,
         keys: Sequence[KeyBytes],
         columns: Sequence[str],
         versions: Sequence[str] = (),

@@ -53,10 +53,12 @@ def make_mark(table: Table, standing: Standing) -> Mark:
     return Mark(f"{standing.incarnation}:{table.id}:{standing.seq}")
 
 
-def same_place(mark: Mark, table: Table, place: tuple[int, str, int]) -> bool:
-    """Whether `place` is the mark's, and the stored definition is `table`'s."""
+def same_place(mark: Mark | None, table: Table, place: tuple[int, str, int]) -> bool:
+    """Whether `place` is the mark's, where there is one, and the stored definition is `table`'s."""
     generation, incarnation, seq = place
-    return generation == table.generation and mark.value == f"{incarnation}:{table.id}:{seq}"
+    if generation != table.generation:
+        return False
+    return mark is None or mark.value == f"{incarnation}:{table.id}:{seq}"
 
 
 def seq_of(mark: Mark, table: Table, standing: Standing) -> int:

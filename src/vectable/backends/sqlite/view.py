@@ -215,7 +215,7 @@ class SqliteView:
 def get_unchanged(
     driver: SqliteDriver,
     layout: Layout,
-    since: Mark,
+    since: Mark | None,
     keys: Sequence[KeyBytes],
     columns: Sequence[str],
     versions: Sequence[str],

@@ -67,7 +67,7 @@ class ChangeTests(SuiteFixtures):
         await subject.put(*({"id": i, "stars": 3} for i in "abc"), wants={version.id: b"1"})
         keys = [text_key(i) for i in ("c", "nobody", "a")]
 
-        async def given(since: Mark) -> RecordBatch | None:
+        async def given(since: Mark | None) -> RecordBatch | None:
             asked = (keys, ["id", "stars"], [version.id])
             return await subject.backend.get_unchanged(subject.table, since, *asked)
 
@@ -94,6 +94,12 @@ class ChangeTests(SuiteFixtures):
             await change()
             assert await given(before) is None
         assert await given(Mark("nonsense")) is None
+        _, there = await now()
+        if (found := await given(None)) is not None:
+            assert (list(found.keys), found.columns) == (list(there.keys), there.columns)
+            assert (
+                len(await subject.backend.get_unchanged(subject.table, None, [text_key("no")], ["id"])) == 0
+            )
 
     @pytest.mark.parametrize("value", ["", "0", "7", "-1", "nonsense", "'; drop", "\U0001f980", "9" * 40])
     async def test_a_foreign_mark_is_expired(self, subject: Subject, value: str) -> None:
