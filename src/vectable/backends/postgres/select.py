@@ -45,7 +45,7 @@ class Selection(Answer):
         self.width = len(expressions)
         self.with_proof: str | None = None
         self.at_once: str | None = None
-        """The statement of `unchanged`, once it has been put together."""
+        """The statements of `unchanged`, once they have been put together."""
         self.expressions = ", ".join(f"{sql} AS f{i}" for i, sql in enumerate(expressions))
 
 
