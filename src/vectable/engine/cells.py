@@ -83,8 +83,9 @@ async def fill(
     step: Step | None = None,
 ) -> tuple[int, int]:
     """Embeds the batch's cells that are in one of `states`, outside any lock, and writes them where the row
-    still wants the same; notes the mark in `marks`. (vectors written, errors written). Raises EndpointError,
-    after the rest is written, when an endpoint failed some of them: those stay pending."""
+    still wants the same; notes the mark in `marks`. (vectors written, errors written). Raises EndpointError
+    and ProviderError, after the rest is written, when the model or its endpoint failed some of them: those
+    stay pending."""
     cells = batch.cells[target.version.id]
     rows = [i for i, cell in enumerate(cells) if cell.state in states]
     made = contents(target, batch)
@@ -97,7 +98,7 @@ async def fill(
         read_cache=read_cache,
         step=step,
     )
-    # What the endpoint failed is wanted still: the cell stays pending, and is nobody's error.
+    # What the model or its endpoint failed is wanted still: the cell stays pending, and is nobody's error.
     postponed = [result for result in results if isinstance(result, Failure) and result.postponed]
     writes = [
         _cell_write(target, batch, i, cells[i], content, result)

@@ -16,11 +16,14 @@ class Failure:
     """Why one item has no vector."""
 
     error: VectableError
+    of_model: bool = False
+    """The model failed as a whole, in a way nobody foresaw."""
 
     @property
     def postponed(self) -> bool:
-        """It says nothing about the item: the endpoint was not to be had, or may not be asked for now."""
-        return isinstance(self.error, EndpointError)
+        """It says nothing about the item: the model failed, or its endpoint was not to be had or may not be
+        asked for now."""
+        return self.of_model or isinstance(self.error, EndpointError)
 
 
 def checked(provider: EmbeddingProvider, matrix: Matrix, n: int) -> list[bytes | Failure]:

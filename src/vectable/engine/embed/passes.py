@@ -379,4 +379,4 @@ def _guess(item: Item, provider: EmbeddingProvider) -> int:
 def _failure(error: BaseException, provider: EmbeddingProvider) -> Failure:
     if isinstance(error, VectableError):
         return Failure(error)
-    return Failure(ProviderError(f"the model {provider.model.id} failed", hint="try again"))
+    return Failure(ProviderError(f"the model {provider.model.id} failed", hint="try again"), of_model=True)
