@@ -153,7 +153,13 @@ async def test_the_server_may_die_while_a_table_is_attached() -> None:
             await asyncio.sleep(0.3)
             await asyncio.to_thread(_crash, server)
             await asyncio.gather(attaching, return_exceptions=True)
-            items = await database.attach("items", embed="title")
+
+            async def attached_again() -> bool:
+                items = await database.attach("items", embed="title")
+                return (await items.states("title_embedding"))["ready"] == ROWS
+
+            await until(attached_again)
+            items = await database.table("items")
             await all_ready(items)
             assert (await items.search("Item 77", limit=1))[0]["id"] == 77
 

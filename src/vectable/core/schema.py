@@ -172,6 +172,9 @@ class Serving(Frozen):
     rows: int
 
 
+SCALAR_INDEXES = ("btree", "hash", "gin")
+
+
 class Index(Frozen):
     """A scalar (btree, hash, gin) or vector (hnsw, ivfflat, ivfpq, flat) index; `version` is for vector
     ones. `serving` is set once an index that the backend builds may answer searches."""

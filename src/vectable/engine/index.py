@@ -12,6 +12,7 @@ from typing import Any, cast
 from vectable.core.context import Context
 from vectable.core.schema import (
     LIST_TYPES,
+    SCALAR_INDEXES,
     Column,
     ColumnType,
     Index,
@@ -43,7 +44,6 @@ from vectable.errors import (
 from vectable.interfaces import Backend, Progress, StateStore, VectorLibrary
 
 METHODS = ("hnsw", "ivfflat", "ivfpq", "flat")
-SCALAR = ("btree", "hash", "gin")
 
 
 class Indexer:
@@ -151,8 +151,8 @@ class Indexer:
         and lists. Raises Unsupported, InvalidInput."""
         table = await self._catalog.get(context, name)
         column = table.column(column_name)
-        if type_ not in SCALAR:
-            raise InvalidInput(f"unknown index type {type_!r}", hint=f"types: {', '.join(SCALAR)}")
+        if type_ not in SCALAR_INDEXES:
+            raise InvalidInput(f"unknown index type {type_!r}", hint=f"types: {', '.join(SCALAR_INDEXES)}")
         several = column.type in {*LIST_TYPES, ColumnType.JSON}
         if column.type in (ColumnType.VECTOR, ColumnType.IMAGE) or several != (type_ == "gin"):
             fitting = "none" if column.type in (ColumnType.VECTOR, ColumnType.IMAGE) else "btree, hash"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vectable.core.predicate import MAX_IN_VALUES, Field
 from vectable.core.query import Query
 from vectable.core.rows import OnConflict
-from vectable.core.schema import Column, Table
-from vectable.engine.index import SCALAR
+from vectable.core.schema import SCALAR_INDEXES, Column, Table
 from vectable.errors import IndexNotFound, NotFound, UnknownColumn
 from vectable.handles.chain import Chain, condition_of, named
 from vectable.handles.columns import Columns
@@ -293,7 +292,7 @@ class AsyncTable(Columns, Chain[AsyncTableQuery]):
         it; `wait` stays until it is ready,
         showing progress. Raises UnknownColumn, InvalidInput, AlreadyExists, Unsupported."""
         indexer, context, job = self._database.engine.indexer, self._database.context, None
-        if method in SCALAR:
+        if method in SCALAR_INDEXES:
             made = await indexer.create_scalar(context, self._name, named(column), method, name)
         else:
             made, job = await indexer.create_vector(

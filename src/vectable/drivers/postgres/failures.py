@@ -179,6 +179,12 @@ _KINDS = (
     ),
     ((pg.InsufficientPrivilegeError,), _denied),
     (
+        pg.NameTooLongError,
+        lambda e, text, where: InvalidInput(
+            f"PostgreSQL takes no such name: {text}", hint="a name there has at most 63 bytes"
+        ),
+    ),
+    (
         (pg.ProgramLimitExceededError, pg.OutOfMemoryError),
         lambda e, text, where: TooLarge(f"PostgreSQL refused for its size: {text}"),
     ),

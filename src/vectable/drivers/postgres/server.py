@@ -153,7 +153,8 @@ class PostgresServer:
         while file.exists() and time.monotonic() < deadline:
             if _is_dead(pid) and not _at_work_in(self.data):
                 # In a container nobody may ever ask how it ended, so that it keeps its number.
-                file.unlink(missing_ok=True)
+                for left in (*self.socket_directory.glob(".s.PGSQL.*.lock"), file):
+                    left.unlink(missing_ok=True)
             time.sleep(0.05)
 
     def _initialise(self) -> None:
