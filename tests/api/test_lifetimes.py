@@ -124,9 +124,11 @@ def test_ctrl_c_while_rows_are_drawn_keeps_what_landed(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             table.insert(rows())
         assert closed == [True]
-        assert table.count() == 4_000
+        # The third batch was being drawn while the second was being written.
+        landed = table.count()
+        assert landed in (2_000, 4_000)
         table.insert({"text": "works on"})
-        assert table.count() == 4_001
+        assert table.count() == landed + 1
 
 
 def test_closing_while_another_thread_waits(tmp_path: Path) -> None:

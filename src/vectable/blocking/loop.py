@@ -106,6 +106,10 @@ class Call:
             value = function()
         except Exception as error:
             self._loop.call_soon_threadsafe(_settle, future, None, error)
+        except BaseException:
+            # Ctrl-C in the middle of it: whoever waits for the errand must not wait for ever.
+            self._loop.call_soon_threadsafe(future.cancel)
+            raise
         else:
             self._loop.call_soon_threadsafe(_settle, future, value, None)
 
