@@ -27,7 +27,7 @@ _WINDOWS_POLL_S = 0.1
 class Call:
     """One coroutine on its way: started on the loop, awaited by the thread that asked."""
 
-    __slots__ = ("_context", "_coroutine", "_errands", "_lock", "_loop", "_task", "finished")
+    __slots__ = ("_cancelled", "_context", "_coroutine", "_errands", "_lock", "_loop", "_task", "finished")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any]) -> None:
         self._loop = loop
@@ -38,6 +38,7 @@ class Call:
         self._context = contextvars.copy_context()
         self._context.run(ERRANDS.set, self._errand)
         self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
         self.finished = False
 
     def start(self) -> None:
@@ -81,7 +82,8 @@ class Call:
         return task.result()
 
     def _cancel(self) -> None:
-        if self._task is not None:
+        if self._task is not None and not self._cancelled:
+            self._cancelled = True
             self._task.cancel()
 
     def _attend(self) -> None:
@@ -107,7 +109,8 @@ class Call:
         except Exception as error:
             self._loop.call_soon_threadsafe(_settle, future, None, error)
         except BaseException:
-            # Ctrl-C in the middle of it: whoever waits for the errand must not wait for ever.
+            # Ctrl-C in the middle of it. After the call, for a task of it may wait for the errand, too.
+            self._loop.call_soon_threadsafe(self._cancel)
             self._loop.call_soon_threadsafe(future.cancel)
             raise
         else:
