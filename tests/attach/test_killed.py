@@ -9,14 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-import asyncpg
 import pytest
 
 from tests.attach.conftest import Owner, dump, until
 from vectable import AsyncDatabase, AsyncTable, connect_async
-from vectable.drivers.postgres import Address
-from vectable.drivers.postgres.server import PostgresServer
-from vectable.testing.postgres_server import temporary_server
 
 ROWS = 1_500
 ITEMS = f"""
@@ -140,30 +136,3 @@ async def test_several_processes_share_the_work_and_one_may_die(
     for number, title in ((1_000, "Item 1000 again"), (5_000, "Something new")):
         (hit,) = await items.search(title, limit=1)
         assert (hit["id"], hit.score) == (number, pytest.approx(1))
-
-
-@pytest.mark.slow
-async def test_the_server_may_die_while_a_table_is_attached() -> None:
-    with temporary_server() as server:
-        async with await connect_async(server.url(), fake_embeddings=True) as database:
-            owner = await asyncpg.connect(**Address.parse(server.url()).arguments)
-            await owner.execute(ITEMS)
-            await owner.close()
-            attaching = asyncio.create_task(database.attach("items", embed="title"))
-            await asyncio.sleep(0.3)
-            await asyncio.to_thread(_crash, server)
-            await asyncio.gather(attaching, return_exceptions=True)
-
-            async def attached_again() -> bool:
-                items = await database.attach("items", embed="title")
-                return (await items.states("title_embedding"))["ready"] == ROWS
-
-            await until(attached_again)
-            items = await database.table("items")
-            await all_ready(items)
-            assert (await items.search("Item 77", limit=1))[0]["id"] == 77
-
-
-def _crash(server: PostgresServer) -> None:
-    server.kill()
-    server.start()
