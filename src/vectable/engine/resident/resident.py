@@ -21,17 +21,16 @@ from vectable.core.mark import Mark
 from vectable.core.rows import RecordBatch
 from vectable.core.schema import ColumnType, Version
 from vectable.core.vectors import stack
+from vectable.engine.resident.coded import Codes
 from vectable.engine.resident.columns import FilterColumn
 from vectable.engine.resident.delta import Delta
 from vectable.engine.resident.keys import PackedKeys
 from vectable.engine.resident.segment import Base, make_base
 from vectable.engine.resident.snapshot import Mask, Snapshot
 from vectable.engine.vectorized import ResidentColumn, build_column
-from vectable.interfaces import CodeScan, VectorIndex
+from vectable.interfaces import VectorIndex
 
 FAST_SCAN = "fast-scan"
-_TRIALS = 32
-"""Searches after which it is known whether codes are good enough."""
 
 
 class GivenUp(Exception):
@@ -72,23 +71,6 @@ class Structure:
     """The same under a filter."""
     effort: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Codes:
-    """A code scan over a base. `failed` of `tried` searches it could not certify: noted without a lock, for
-    it only decides whether the scan is worth its while."""
-
-    __slots__ = ("digest", "failed", "scan", "tried")
-
-    def __init__(self, scan: CodeScan, digest: str) -> None:
-        self.scan = scan
-        self.digest = digest
-        self.tried = self.failed = 0
-
-    @property
-    def worthwhile(self) -> bool:
-        """Most searches are certified, as far as is known."""
-        return self.tried < _TRIALS or 4 * self.failed < self.tried
 
 
 class Gate:
@@ -153,7 +135,8 @@ class Resident:
         indexes = sum(s.index.nbytes for s in self.structures.values())
         rows = snapshot.base.nbytes + self._delta.nbytes + len(self._absent) * 100
         codes = self.codes
-        return rows + self._columns_nbytes + indexes + (0 if codes is None else codes.scan.nbytes)
+        coded = 0 if codes is None else codes.scan.nbytes
+        return rows + self._columns_nbytes + indexes + coded + snapshot.coded_nbytes
 
     def servable(self, cell: Cell) -> bool:
         """Whether search may use the cell's vector."""

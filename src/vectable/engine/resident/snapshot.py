@@ -13,6 +13,7 @@ from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.predicate import Predicate
 from vectable.core.vectors import Matrix
+from vectable.engine.resident.coded import Codes
 from vectable.engine.resident.columns import FilterColumn
 from vectable.engine.resident.delta import DeltaView
 from vectable.engine.resident.segment import Base
@@ -31,6 +32,10 @@ class Kept:
         self.where = where
         self.mask = mask
         self.count = int(np.count_nonzero(mask))
+        self.uses = 0
+        """Searches it has served: counted without a lock, to decide whether codes pay off."""
+        self.codes: Codes | None = None
+        """Of those of its rows that the base has."""
 
     @cached_property
     def positions(self) -> Positions:
@@ -134,6 +139,16 @@ class Snapshot:
                 filters.clear()
             filters[id(where)] = found
         return found
+
+    @property
+    def coded_nbytes(self) -> int:
+        """Memory held by codes of remembered filters."""
+        held = [kept.codes for kept in list(self._filters.values())]
+        return sum(c.scan.nbytes for c in held if c is not None)
+
+    def remembers(self, where: Predicate) -> bool:
+        """Whether `kept` answers at once."""
+        return id(where) in self._filters
 
     def matching(self, where: Predicate, names: Mapping[str, str]) -> Mask:
         """bool[size]: live positions that satisfy the bound predicate. `names`: column id by the name the

@@ -11,8 +11,9 @@ import numpy as np
 
 from vectable.core.plan import Path
 from vectable.core.schema import Metric
+from vectable.engine.resident.coded import Codes
 from vectable.engine.resident.probe import Probe
-from vectable.engine.resident.resident import FAST_SCAN, Codes, Structure
+from vectable.engine.resident.resident import FAST_SCAN, Structure
 from vectable.engine.resident.snapshot import Kept, Mask, Positions, Snapshot
 from vectable.engine.search.prepare import Target
 from vectable.engine.search.rank import After, Ranked, best, best_of, pool_of
@@ -73,6 +74,12 @@ def search_resident(
     """The best k eligible rows, by the cheapest way that keeps the contract."""
     fallbacks: list[str] = []
     few = eligible.filtered and eligible.count <= FEW_ROWS + FEW_SHARE * snapshot.size
+    own = None if eligible.kept is None or after is not None else eligible.kept.codes
+    if own is not None:
+        held_apart = "the rows this filter keeps are held as codes"
+        certified = _certified(snapshot, own, target, probe, eligible, k, held_apart)
+        if certified is not None:
+            return certified
     why = _why_exact(snapshot, target, few, after)
     if why is None:
         structure = _usable(snapshot, held.structures)
@@ -106,17 +113,24 @@ def _certified(
     if codes is None or codes.digest != snapshot.base.digest or not codes.worthwhile:
         return None
     wanted = SPARE + 2 * k
-    if 8 * wanted > eligible.count or 2 * eligible.count < snapshot.size:
+    if 8 * wanted > eligible.count:
         return None
-    keep = None if eligible.mask is None else eligible.mask[: len(snapshot.base)]
-    nominated, unseen = codes.scan.search(probe.scaled, wanted, keep)
+    if codes.positions is not None:
+        nominated, unseen = codes.scan.search(probe.scaled, wanted)
+        nominated = codes.positions[nominated]
+    elif 2 * eligible.count < snapshot.size:
+        return None
+    else:
+        keep = None if eligible.mask is None else eligible.mask[: len(snapshot.base)]
+        nominated, unseen = codes.scan.search(probe.scaled, wanted, keep)
     positions = _with_delta(nominated, snapshot, eligible)
     ranked = best_of(snapshot, probe, positions, k, target.threshold)
     codes.tried += 1
     if not _proved(probe, ranked, k, target.threshold, unseen):
         codes.failed += 1
         return None
-    ranked = replace(ranked, examined=snapshot.size)
+    examined = snapshot.size if codes.positions is None else eligible.count
+    ranked = replace(ranked, examined=examined)
     return Answer(ranked, "certified-scan", why, True, candidates=len(nominated))
 
 

@@ -134,7 +134,7 @@ class SimilarSearch:
             resident.moving = True
             return None
         clock.lap("fetch")
-        self._reader.upkeep.after_search(resident, snapshot, target.column, table.indexes)
+        self._reader.upkeep.after_search(resident, snapshot, target.column, table.indexes, eligible.kept)
         return page_of(prepared, target, snapshot, eligible, answer, span, selection.rows(batch), clock)
 
     async def _by_columns(self, prepared: Prepared, snapshot: Snapshot) -> Eligible | None:
@@ -187,7 +187,9 @@ class SimilarSearch:
         if rows is None:
             return None
         clock.lap("fetch")
-        self._reader.upkeep.after_search(resident, snapshot, target.column, prepared.table.indexes)
+        self._reader.upkeep.after_search(
+            resident, snapshot, target.column, prepared.table.indexes, eligible.kept
+        )
         return page_of(prepared, target, snapshot, eligible, answer, span, rows, clock)
 
     async def _fetched(

@@ -9,12 +9,15 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import numpy as np
+
 from vectable.core.schema import Column, Index
 from vectable.engine.evaluate_recall import SHOULD_FIND, Measured, tune
+from vectable.engine.resident.coded import Codes
 from vectable.engine.resident.registry import ResidentRegistry
-from vectable.engine.resident.resident import FAST_SCAN, Codes, Resident, Structure, merge
+from vectable.engine.resident.resident import FAST_SCAN, Resident, Structure, merge
 from vectable.engine.resident.segment import Base, save_base
-from vectable.engine.resident.snapshot import Snapshot
+from vectable.engine.resident.snapshot import Kept, Snapshot
 from vectable.engine.search.choose import FLAT_ROWS
 from vectable.interfaces import Progress
 
@@ -22,7 +25,10 @@ SAVED_ROWS = 5_000
 """A base of fewer rows is read again faster than its file is checked."""
 CODED_ROWS = 4_096, 200_000
 """Fewer rows are scanned as fast without codes; of more, exact answers are asked for rarely."""
+FILTER_USES = 16
+"""So many searches with one filter, while the table does not change, pay for codes of the rows it keeps."""
 _CODES = "codes"
+_FILTER_CODES = "codes of a filter"
 _NOTES = {field.name for field in fields(Measured)}
 _REST = 3
 """A merge is followed by a rest so many times as long."""
@@ -69,7 +75,12 @@ class Upkeep:
         return None if resident.path is None else resident.path.with_suffix(f".{name}.index")
 
     def after_search(
-        self, resident: Resident, snapshot: Snapshot, column: Column, indexes: tuple[Index, ...]
+        self,
+        resident: Resident,
+        snapshot: Snapshot,
+        column: Column,
+        indexes: tuple[Index, ...],
+        kept: Kept | None = None,
     ) -> None:
         """Asks the worker for what has become due. Costs a microsecond when nothing has."""
         if _merge_due(snapshot):
@@ -77,6 +88,8 @@ class Upkeep:
                 self._ask(resident, "merge", self._merge)
             return
         base = snapshot.base
+        if kept is not None and len(base) >= FLAT_ROWS:
+            self._want_filter_codes(resident, snapshot, kept)
         unsaved = (
             len(base) >= SAVED_ROWS and not base.mapped and ("saved", base.digest) not in resident.refused
         )
@@ -96,6 +109,23 @@ class Upkeep:
         held = resident.codes
         if (held is None or held.digest != base.digest) and (_CODES, base.digest) not in resident.refused:
             self._ask(resident, _CODES, self._encode)
+
+    def _want_filter_codes(self, resident: Resident, snapshot: Snapshot, kept: Kept) -> None:
+        kept.uses += 1
+        due = kept.uses % FILTER_USES == 0 and kept.uses <= 4 * FILTER_USES and kept.codes is None
+        if due and CODED_ROWS[0] <= kept.count <= min(CODED_ROWS[1], snapshot.size // 2):
+            self._ask(resident, _FILTER_CODES, lambda r, _: self._encode_kept(r, snapshot, kept))
+
+    def _encode_kept(self, resident: Resident, snapshot: Snapshot, kept: Kept) -> None:
+        base, metric = snapshot.base, resident.version.metric
+        positions = kept.positions[: int(np.searchsorted(kept.positions, len(base)))]
+        room = positions.size * base.matrix.shape[1]
+        if resident.snapshot is not snapshot or not self._registry.has_room(5 * room):
+            return
+        scale = base.scale[positions] if metric == "cosine" else None
+        scan = self._registry.library.codes(base.matrix[positions], scale, metric)
+        if scan is not None:
+            kept.codes = Codes(scan, base.digest, positions)
 
     def _encode(self, resident: Resident, progress: Progress) -> None:
         snapshot = resident.snapshot
