@@ -31,7 +31,7 @@ SUITES = {
 _HEAD = """# Performance
 
 Written by `python -m benchmarks --markdown docs/performance.md` (`make bench` prints the same). Both sides of
-a ratio are timed in turn in one run, ten calls each, so that a busy machine slows both; times are medians
+a ratio are timed in turn in one run, 25 calls each, so that a busy machine slows both; times are medians
 unless they say otherwise. Vectors are real embeddings of phrases from docstrings and comments.
 The targets are those the project set itself.
 """

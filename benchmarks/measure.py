@@ -36,7 +36,7 @@ class Figure:
         return self.value <= bound if relation == "<=" else self.value >= bound
 
 
-def alternately(calls: Sequence[Callable[[int], Any]], rounds: int, block: int = 10) -> list[list[float]]:
+def alternately(calls: Sequence[Callable[[int], Any]], rounds: int, block: int = 25) -> list[list[float]]:
     """Milliseconds of each call, `rounds` times, told the round's number: `block` rounds of one call, then of
     the next, and so on, so that all share the machine's moods, and none works on caches another has just
     filled. The first round of a block is not counted, nor the first block."""

@@ -101,7 +101,7 @@ def _hundred_thousand() -> list[Figure]:
             _ask(table, queries, table.tenth == 3),
             _ask(table, queries, table.hundredth == 3),
         ]
-        flat, exact, fast, tenth, hundredth = (median(t) for t in alternately(calls, 100))
+        flat, exact, fast, tenth, hundredth = (median(t) for t in alternately(calls, 200))
         path = table.where().similar(queries[0], on="v").limit(K).explain().path
         recalls = {
             share: _recall(
