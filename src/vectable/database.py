@@ -83,7 +83,13 @@ class Database:
             pool=pool,
         )
         self.reader = Reader(
-            self.backend, self.catalog, self.embedder, self.searcher, self.catalog.marks, meter
+            self.backend,
+            self.catalog,
+            self.embedder,
+            self.searcher,
+            self.catalog.marks,
+            beside=storage.beside,
+            meter=meter,
         )
         self.indexer = Indexer(
             self.backend, self.state, self.catalog, self.searcher, self.registry.library, self.jobs

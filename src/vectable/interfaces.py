@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,13 @@ class View(Protocol):
         more); with `complete` the true ones by the core's distances. `vector`: float32[dimensions]."""
 
 
+class Noted(NamedTuple):
+    """An entry of the state store as it was read."""
+
+    key: str
+    revision: int
+
+
 class Backend(Protocol):
     """Where rows and cells live. Methods take the table's definition; storage goes by ids, so names may
     change. Errors: of vectable.errors only."""
@@ -152,9 +159,11 @@ class Backend(Protocol):
         keys: Sequence[KeyBytes],
         columns: Sequence[str],
         versions: Sequence[str] = (),
+        noted: Noted | None = None,
     ) -> RecordBatch | None:
         """What `get` of a view opened now would give, provided that nothing of the table has changed since
-        the mark (no mark: whatever has changed), in as few round trips as can be. None where something has,
+        the mark (no mark: whatever has changed), in as few round trips as can be; with `noted`, that this
+        entry of the state store kept beside the rows has not changed either. None where something has,
         or where it takes a view to tell (always, if there is no shorter way). Raises as a view does."""
 
     def view(self, table: Table, at_least: Mark | None = None) -> AbstractAsyncContextManager[View]:

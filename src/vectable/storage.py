@@ -52,6 +52,8 @@ class Storage:
     """In place of `close`: removes, where no table is left, what was made for all of them."""
     pool: Callable[[], dict[str, int]] | None = None
     """Connections to a server: how many there are and how busy; None where there is no server."""
+    beside: bool = False
+    """`state` is kept beside the rows: `get_unchanged` sees both at one moment."""
     crowded: bool = False
     """Several machines may be at work on it, each with a copy of the model."""
 
@@ -203,6 +205,7 @@ async def _open_sqlite(directory: Path, settings: Settings) -> Storage:
         url=str(driver.directory),
         backend=backend,
         state=SqliteStateStore(driver),
+        beside=True,
         cache=SqliteVectorCache(driver),
         identity=driver.identity,
         directory=driver.directory,
@@ -251,6 +254,7 @@ async def _open_postgres(url: str, settings: Settings) -> Storage:
         url=driver.address.display,
         backend=backend,
         state=PostgresStateStore(driver),
+        beside=True,
         cache=PostgresVectorCache(driver),
         identity=identity,
         directory=None,

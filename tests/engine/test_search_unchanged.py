@@ -12,6 +12,8 @@ import vectable
 from vectable.backends.sqlite import SqliteBackend
 from vectable.blocking import Database, Table
 from vectable.engine.search.searcher import Searcher
+from vectable.state.postgres import PostgresStateStore
+from vectable.state.sqlite import SqliteStateStore
 
 ROWS = 300
 
@@ -93,6 +95,51 @@ def test_dropping_a_column_that_is_read_is_noticed(tmp_path: Path) -> None:
         assert "part" not in rows[0]
         with pytest.raises(vectable.errors.UnknownColumn):
             found(table, part=1)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a database may be made that keeps its bookkeeping beside the rows."""
+    return str(tmp_path / "db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
+def test_a_quiet_search_asks_the_catalogue_nothing(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    for store in (SqliteStateStore, PostgresStateStore):
+        get = store.get
+
+        async def noted(self, keys, get=get):
+            asked.append(keys)
+            return await get(self, keys)
+
+        monkeypatch.setattr(store, "get", noted)
+    with vectable.connect(address) as database:
+        table = filled(database)
+        first = found(table), found(table, part=1)
+        found(table)
+        asked.clear()
+        assert (found(table), found(table, part=1)) == first
+        assert asked == []
+
+
+def test_another_table_under_the_name_is_noticed_by_the_next_search(address: str) -> None:
+    with vectable.connect(address) as database, vectable.connect(address) as other:
+        table = filled(database)
+        first = found(table)
+        other.rename_table("t", "old")
+        with pytest.raises(vectable.errors.TableNotFound):
+            found(table)
+        columns = {"id": "int", "part": "int", "v": {"type": "vector", "dimensions": 8}}
+        other.create_table("t", columns).insert([{"id": 7_000, "part": 0, "v": np.ones(8, np.float32)}])
+        assert found(table) == [7_000]
+        assert found(database.table("old")) == first
+        for _ in range(3):
+            other.rename_table("t", "other")
+            other.rename_table("old", "t")
+            assert found(table) == first
+            other.rename_table("t", "old")
+            other.rename_table("other", "t")
+            assert found(table) == [7_000]
 
 
 async def test_small_searches_are_answered_by_the_loop_which_hears_others_in_between(

@@ -37,7 +37,7 @@ from vectable.errors import (
     TableNotFound,
     did_you_mean,
 )
-from vectable.interfaces import Backend, StateStore, View
+from vectable.interfaces import Backend, Noted, StateStore, View
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,13 @@ class Catalog:
         if (entry.revision if entry else 0) != self._revision:
             return None
         return self._tables.get(self._names.get(self._split(context, name), ""))
+
+    def held(self, context: Context, name: str) -> tuple[Table, Noted] | None:
+        """The definition as it was last seen, and what proves it when it still holds; None where there is
+        none such. Thread-safe."""
+        noted = Noted(REVISION, self._revision)  # first: definitions only get newer than what is noted
+        table = self._tables.get(self._names.get(self._split(context, name), ""))
+        return None if table is None or noted.revision <= 0 else (table, noted)
 
     @asynccontextmanager
     async def view(self, table: Table) -> AsyncIterator[View]:

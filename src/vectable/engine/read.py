@@ -32,13 +32,17 @@ from vectable.errors import (
     InvalidInput,
     MarkExpired,
     ModelMismatch,
+    NotFound,
     RowNotFound,
     StaleGeneration,
+    Unsupported,
 )
-from vectable.interfaces import Backend, Item
+from vectable.interfaces import Backend, Item, Noted
 
 T = TypeVar("T")
 _ATTEMPTS = 20
+Unchanged = Callable[[Table, Query, Context, Vector, Noted], Awaitable[SearchResult | None]]
+"""A way to search what is held: see `Searcher.unchanged`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,8 @@ class Reader:
         embedder: Embedder,
         searcher: Searcher,
         marks: Mapping[str, Mark],
+        *,
+        beside: bool = False,
         meter: Meter = UNMETERED,
     ) -> None:
         self._backend = backend
@@ -78,28 +84,74 @@ class Reader:
         self._embedder = embedder
         self._searcher = searcher
         self._marks = marks
+        self._proves = beside and backend.capabilities.proves_unchanged
         self._meter = meter
 
     async def query(self, context: Context, name: str, query: Query, *, backend_plan: bool = False) -> Result:
         """The rows a query means; `backend_plan` as in `explain`. Raises TableNotFound, UnknownColumn,
         InvalidInput and its kinds."""
         started = time.perf_counter()
+        vectors: dict[str, Vector] = {}
+        if not backend_plan:
+            unchanged = await self._unchanged(
+                context, name, query, started, self._searcher.unchanged, vectors
+            )
+            if unchanged is not None:
+                return unchanged
 
         async def read(table: Table) -> Result:
             began = time.perf_counter()
-            vector = None if query.similar is None else await self.query_vector(table, query.similar)
+            vector = await self._wanted(table, query, vectors)
             embedded = time.perf_counter()
             at_least = self._marks.get(table.id)
             found = await self._searcher.run(
                 table, query, context, vector=vector, at_least=at_least, backend_plan=backend_plan
             )
-            self._meter.took("search", time.perf_counter() - embedded)
-            if vector is not None:
-                found.plan.times_ms = {"embed": (embedded - began) * 1000, **found.plan.times_ms}
-            found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000
-            return _result(found, vector)
+            return self._timed(found, vector, started, began, embedded)
 
         return await self._current(context, name, read)
+
+    async def _unchanged(
+        self,
+        context: Context,
+        name: str,
+        query: Query,
+        started: float,
+        search: Unchanged,
+        vectors: dict[str, Vector],
+    ) -> Result | None:
+        """The answer by what is held of definitions and rows, proved by the statement that fetches the rows.
+        None where that is not enough, or refused: another definition may say something else."""
+        held = self._catalog.held(context, name) if self._proves and query.similar is not None else None
+        if held is None:
+            return None
+        table, noted = held
+        try:
+            began = time.perf_counter()
+            vector = await self._wanted(table, query, vectors)
+            embedded = time.perf_counter()
+            found = None if vector is None else await search(table, query, context, vector, noted)
+        except (InvalidInput, NotFound, Conflict, Unsupported):
+            return None
+        return None if found is None else self._timed(found, vector, started, began, embedded)
+
+    async def _wanted(self, table: Table, query: Query, vectors: dict[str, Vector]) -> Vector | None:
+        """`query_vector`, made once for each version, however often the search is tried."""
+        if query.similar is None:
+            return None
+        version = table.vector_column(query.similar.column).version.id
+        if version not in vectors:
+            vectors[version] = await self.query_vector(table, query.similar)
+        return vectors[version]
+
+    def _timed(
+        self, found: SearchResult, vector: Vector | None, started: float, began: float, embedded: float
+    ) -> Result:
+        self._meter.took("search", time.perf_counter() - embedded)
+        if vector is not None:
+            found.plan.times_ms = {"embed": (embedded - began) * 1000, **found.plan.times_ms}
+        found.plan.times_ms["total"] = (time.perf_counter() - started) * 1000
+        return _result(found, vector)
 
     async def _current(self, context: Context, name: str, read: Callable[[Table], Awaitable[T]]) -> T:
         """What `read` gives for the current definition: anew when that changed meanwhile, or when the
@@ -124,6 +176,9 @@ class Reader:
         if query.similar is not None and _item(query.similar.to) is not None:
             return None
         started = time.perf_counter()
+        unchanged = drive(self._unchanged(context, name, query, started, self._searcher.unchanged_here, {}))
+        if unchanged is not None:
+            return unchanged
         table = self._catalog.peek(context, name)
         if table is None:
             return None

@@ -45,7 +45,7 @@ from vectable.errors import (
     TableNotFound,
     Unsupported,
 )
-from vectable.interfaces import Candidates, Capabilities, Position, Pushed, SchemaChange
+from vectable.interfaces import Candidates, Capabilities, Noted, Position, Pushed, SchemaChange
 
 _T = TypeVar("_T")
 
@@ -294,6 +294,7 @@ class HostileBackend:
         keys: Sequence[KeyBytes],
         columns: Sequence[str],
         versions: Sequence[str] = (),
+        noted: Noted | None = None,
     ) -> RecordBatch | None:
         """None: a view costs nothing here."""
         return None

@@ -31,7 +31,7 @@ from vectable.core.schema import Table, Version, new_id
 from vectable.core.values import check_default
 from vectable.core.vectors import Vector
 from vectable.errors import MarkExpired, StaleGeneration, TableNotFound, Unsupported
-from vectable.interfaces import Candidates, Capabilities, Position, Pushed, SchemaChange
+from vectable.interfaces import Candidates, Capabilities, Noted, Position, Pushed, SchemaChange
 
 BATCH = 1_000
 
@@ -229,6 +229,7 @@ class MemoryBackend:
         keys: Sequence[KeyBytes],
         columns: Sequence[str],
         versions: Sequence[str] = (),
+        noted: Noted | None = None,
     ) -> RecordBatch | None:
         """None: a view costs nothing here."""
         return None

@@ -25,7 +25,7 @@ from vectable.core.rows import Receipt, RecordBatch, WriteBatch
 from vectable.core.schema import Index, Table, Version
 from vectable.drivers.postgres import Connection, PostgresDriver, ours
 from vectable.errors import BackendBusy
-from vectable.interfaces import Capabilities, Progress, Pushed, SchemaChange, View
+from vectable.interfaces import Capabilities, Noted, Progress, Pushed, SchemaChange, View
 
 _ENCODED_HERE = 200
 """A larger batch is encoded off the event loop's thread."""
@@ -117,10 +117,11 @@ class PostgresBackend:
         keys: Sequence[KeyBytes],
         columns: Sequence[str],
         versions: Sequence[str] = (),
+        noted: Noted | None = None,
     ) -> RecordBatch | None:
         """See `Backend`: one statement, one round trip."""
         layout = self._places.layouts.of(table, await self._places.of(table))
-        return await get_unchanged(self._driver, layout, since, keys, columns, versions)
+        return await get_unchanged(self._driver, layout, since, keys, columns, versions, noted)
 
     async def receipt(self, table: Table, idempotency_key: str) -> bytes | None:
         """The answer kept under the key, for a week; None when there is none."""

@@ -13,9 +13,12 @@ from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.rows import RecordBatch
 from vectable.drivers.postgres import Connection, PostgresDriver
+from vectable.interfaces import Noted
 
 _KEYS = 5_000
-_CURRENT = "s.generation = $3"
+_CURRENT = (
+    "s.generation = $3 AND ($4::text IS NULL OR $5 = (SELECT revision FROM vectable.state WHERE key = $4))"
+)
 
 
 async def get_unchanged(
@@ -25,6 +28,7 @@ async def get_unchanged(
     keys: Sequence[KeyBytes],
     columns: Sequence[str],
     versions: Sequence[str],
+    noted: Noted | None,
 ) -> RecordBatch | None:
     """See `Backend.get_unchanged`. A statement outside any transaction takes its locks first, and sees one
     moment: so the rows are where the generation it reads says. None also for more keys than it takes."""
@@ -42,9 +46,13 @@ async def get_unchanged(
         sql = chosen.with_proof = chosen.with_proof or _statement(chosen, layout, _unchanged(layout.place))
         asked = (str(snapshot),)
 
+    about = (None, None) if noted is None else noted
+
     async def read(connection: Connection) -> list[SqlRow]:
         try:
-            rows: list[SqlRow] = await connection.fetch(sql, list(keys), table.id, place.generation, *asked)
+            rows: list[SqlRow] = await connection.fetch(
+                sql, list(keys), table.id, place.generation, *about, *asked
+            )
         except GONE:
             return []  # a view says what is wrong
         return rows
@@ -57,13 +65,13 @@ async def get_unchanged(
 
 
 def _unchanged(place: Place) -> str:
-    """`$4`: the snapshot since which nothing has changed."""
-    changed = any_changed_since(sources_of(place), "$4")
-    return f"{_CURRENT} AND s.floor <= pg_snapshot_xmin($4::text::pg_snapshot) AND NOT ({changed})"
+    """`$6`: the snapshot since which nothing has changed."""
+    changed = any_changed_since(sources_of(place), "$6")
+    return f"{_CURRENT} AND s.floor <= pg_snapshot_xmin($6::text::pg_snapshot) AND NOT ({changed})"
 
 
 def _statement(chosen: Selection, layout: Layout, condition: str) -> str:
-    """`$1` the keys, `$2` the table's id, `$3` its generation."""
+    """`$1` the keys, `$2` the table's id, `$3` its generation, `$4` and `$5` what was noted of the state."""
     proof = f"SELECT {condition} AS holds FROM vectable.tables AS s WHERE s.id = $2"
     rows = f"SELECT {chosen.expressions} {layout.joined(chosen.versions)} WHERE t.key = ANY ($1::bytea[])"
     return f"SELECT q.*, p.holds FROM ({proof}) AS p LEFT JOIN ({rows}) AS q ON TRUE"

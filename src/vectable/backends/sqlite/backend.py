@@ -22,7 +22,7 @@ from vectable.core.rows import Receipt, RecordBatch, WriteBatch
 from vectable.core.schema import Table
 from vectable.drivers.sqlite import SqliteDriver
 from vectable.errors import Unsupported
-from vectable.interfaces import Capabilities, Pushed, SchemaChange, View
+from vectable.interfaces import Capabilities, Noted, Pushed, SchemaChange, View
 
 _DAY_S = 86_400
 _INLINE_ROWS = 200
@@ -105,9 +105,10 @@ class SqliteBackend:
         keys: Sequence[KeyBytes],
         columns: Sequence[str],
         versions: Sequence[str] = (),
+        noted: Noted | None = None,
     ) -> RecordBatch | None:
         """One statement, which sees one moment without a transaction around it."""
-        return get_unchanged(self._driver, self._layouts.of(table), since, keys, columns, versions)
+        return get_unchanged(self._driver, self._layouts.of(table), since, keys, columns, versions, noted)
 
     def view(self, table: Table, at_least: Mark | None = None) -> AbstractAsyncContextManager[View]:
         """Everything committed before the call, and at that moment. Raises TableNotFound, StaleGeneration,

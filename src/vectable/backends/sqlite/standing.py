@@ -8,6 +8,7 @@ from typing import NamedTuple
 from vectable.core.mark import Mark
 from vectable.core.schema import Table
 from vectable.errors import MarkExpired, TableNotFound
+from vectable.interfaces import Noted
 
 _HINT = "read the table from the start"
 _QUERY = (
@@ -16,10 +17,11 @@ _QUERY = (
 )
 
 PLACE = (
-    "(SELECT generation, (SELECT value FROM meta WHERE name = 'incarnation'), seq FROM tables WHERE id = ?)"
+    "(SELECT generation, (SELECT value FROM meta WHERE name = 'incarnation'), seq,"
+    " (SELECT revision FROM state WHERE key = ?) FROM tables WHERE id = ?)"
 )
-"""What tells whether a table is still as it was, as a table to read from; see `same_place`."""
-PLACE_WIDTH = 3
+"""What tells whether a table, and an entry of the state store, are still as they were; see `same_place`."""
+PLACE_WIDTH = 4
 
 
 class Standing(NamedTuple):
@@ -53,10 +55,13 @@ def make_mark(table: Table, standing: Standing) -> Mark:
     return Mark(f"{standing.incarnation}:{table.id}:{standing.seq}")
 
 
-def same_place(mark: Mark | None, table: Table, place: tuple[int, str, int]) -> bool:
-    """Whether `place` is the mark's, where there is one, and the stored definition is `table`'s."""
-    generation, incarnation, seq = place
-    if generation != table.generation:
+def same_place(
+    mark: Mark | None, table: Table, noted: Noted | None, place: tuple[int, str, int, int | None]
+) -> bool:
+    """Whether `place` is the mark's and the entry as it was noted, where there are such, and the stored
+    definition is `table`'s."""
+    generation, incarnation, seq, revision = place
+    if generation != table.generation or (noted is not None and revision != noted.revision):
         return False
     return mark is None or mark.value == f"{incarnation}:{table.id}:{seq}"
 

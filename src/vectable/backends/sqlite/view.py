@@ -32,7 +32,7 @@ from vectable.core.rows import RecordBatch
 from vectable.core.schema import Version
 from vectable.core.vectors import Vector
 from vectable.drivers.sqlite import SqliteDriver
-from vectable.interfaces import Candidates, Position, Pushed
+from vectable.interfaces import Candidates, Noted, Position, Pushed
 
 BATCH = 1_000
 _AT_ONCE = 1 << 14
@@ -219,6 +219,7 @@ def get_unchanged(
     keys: Sequence[KeyBytes],
     columns: Sequence[str],
     versions: Sequence[str],
+    noted: Noted | None,
 ) -> RecordBatch | None:
     """See `Backend.get_unchanged`: by one statement, which sees one moment without a transaction around it.
     None also for more keys than it takes."""
@@ -230,12 +231,13 @@ def get_unchanged(
     with driver.translated:
         connection = driver.take()
         try:
-            rows = connection.execute(sql, [layout.table.id, *asked]).fetchall()
+            about = (None if noted is None else noted.key, layout.table.id)
+            rows = connection.execute(sql, [*about, *asked]).fetchall()
         except sqlite3.OperationalError:
             return None  # a view says what is wrong
         finally:
             driver.give(connection)
-    if not rows or not same_place(since, layout.table, rows[0][-PLACE_WIDTH:]):
+    if not rows or not same_place(since, layout.table, noted, rows[0][-PLACE_WIDTH:]):
         return None
     found = {row[0]: row for row in rows if row[0] is not None}
     return chosen.batch([found[key] for key in keys if key in found])

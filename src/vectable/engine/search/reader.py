@@ -22,6 +22,7 @@ from vectable.engine.resident.load import refresh
 from vectable.engine.resident.registry import ResidentRegistry
 from vectable.engine.resident.resident import GivenUp, Resident, ResidentKey
 from vectable.engine.resident.snapshot import Snapshot
+from vectable.engine.search.turn import Turn
 from vectable.engine.search.upkeep import Upkeep
 from vectable.interfaces import Backend, View
 
@@ -60,6 +61,7 @@ class Reader:
         place = str(directory.resolve()) if directory is not None else f"backend {id(backend)}"
         self._owner = place if self.inline else f"{place} {id(self)}"
         self._pool = pool
+        self.turn = Turn()
         self.upkeep = Upkeep(registry, directory, backend.capabilities.index_kinds)
         self._refused: dict[ResidentKey, tuple[float, str]] = {}
         """Until when rows found too large to be held are not counted again, and what was said of them."""
@@ -87,10 +89,14 @@ class Reader:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    async def compute(self, work: Callable[[], _T]) -> _T:
-        """Runs what only computes: here when this is a worker thread already, else on one."""
+    async def compute(self, work: Callable[[], _T], quick: bool = False) -> _T:
+        """Runs what only computes: here when this is a worker thread already, or it is quick and nothing else
+        is being computed here, else on one."""
         if self.inline:
             return work()
+        if quick and not self.turn.taken:
+            async with self.turn:
+                return work()
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def make(self, key: ResidentKey, version: Version) -> Resident:

@@ -18,8 +18,7 @@ from vectable.core.rows import RecordBatch
 from vectable.core.schema import Column, Index, Table, Version
 from vectable.core.vectors import Vector
 from vectable.engine.resident.registry import ResidentRegistry
-from vectable.engine.resident.resident import FAST_SCAN, Resident
-from vectable.engine.resident.snapshot import Snapshot
+from vectable.engine.resident.resident import Resident
 from vectable.engine.search.choose import FLAT_ROWS
 from vectable.engine.search.cursor import Place
 from vectable.engine.search.in_backend import Outgrown
@@ -27,14 +26,12 @@ from vectable.engine.search.plain import scan_count, scan_page
 from vectable.engine.search.prepare import Prepared, Preparer, Target, unlimited
 from vectable.engine.search.reader import Reader, Reading
 from vectable.engine.search.result import SearchResult
-from vectable.engine.search.similar import SimilarSearch
+from vectable.engine.search.similar import SimilarSearch, is_quick
 from vectable.errors import IndexNotFound, InvalidInput, Unsupported
-from vectable.interfaces import Backend, Progress
+from vectable.interfaces import Backend, Noted, Progress
 
 _T = TypeVar("_T")
 _FEW_HITS = 100
-_QUICK_BYTES = 8 << 20
-"""A fast scan reads so much in about half a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,6 @@ class Searcher:
         self._reader = Reader(database_id, backend, registry, directory, pool)
         self._similar = SimilarSearch(self._reader)
         self._preparer = Preparer()
-        self._turn = asyncio.Lock()
 
     async def _hop(self, read: Coroutine[Any, Any, _T]) -> _T:
         if not self._reader.inline:
@@ -99,33 +95,44 @@ class Searcher:
         `backend_plan`: the plan tells how the database itself says it searches, where it does.
 
         Raises InvalidInput and its kin, CursorExpired, BackendTimeout, and the backend's errors."""
-        if self._reader.inline and query.similar is not None:
-            prepared = self._preparer.prepare(table, query, context, vector)
-            found = await self._at_once(prepared)
-            if found is not None:
-                return found
         return await self._hop(self._run(table, query, context, vector, at_least, backend_plan))
 
-    async def _at_once(self, prepared: Prepared) -> SearchResult | None:
-        """What takes so little that telling another thread of it would be a good part of it. One such
-        search a pass of the loop, so that between two the loop hears of new connections; those that take
-        longer than a small table's do not queue up here, but go to the threads."""
+    async def unchanged(
+        self, table: Table, query: Query, context: Context, vector: Vector, noted: Noted
+    ) -> SearchResult | None:
+        """A first page of a similarity query by the rows held, as `run` would give it, in one statement; it
+        also proves that what was noted of the state store still holds. None where that cannot be: `run`
+        tells. Raises like `run`."""
+        prepared = self._preparer.prepare(table, query, context, vector)
         target = prepared.target
-        if target is None or prepared.limit + prepared.offset > _FEW_HITS:
+        if target is None or self._similar.held(prepared, target) is None:
             return None
+        if not self._reader.inline:
+            return await self._similar.unchanged(prepared, target, noted)
+        if self._at_once(prepared, target):
+            async with self._reader.turn:
+                return drive(self._similar.unchanged(prepared, target, noted))
+        return await self._hop(self._similar.unchanged(prepared, target, noted))
+
+    def _at_once(self, prepared: Prepared, target: Target) -> bool:
+        """Whether it takes so little that telling another thread of it would be a good part of it. What takes
+        longer than a small table's does not queue up for its turn, but goes to the threads."""
         held = self._similar.held(prepared, target)
-        if held is None:
-            return None
+        if held is None or prepared.limit + prepared.offset > _FEW_HITS:
+            return False
         resident, snapshot = held
-        if snapshot.size > FLAT_ROWS and (
-            self._turn.locked() or not _quick(prepared, target, resident, snapshot)
-        ):
+        if snapshot.size > FLAT_ROWS and self._reader.turn.taken:
+            return False
+        return is_quick(prepared, target, resident, snapshot)
+
+    async def unchanged_here(
+        self, table: Table, query: Query, context: Context, vector: Vector, noted: Noted
+    ) -> SearchResult | None:
+        """`unchanged` without a loop, never suspended: see `run_here`."""
+        prepared = self._preparer.prepare(table, query, context, vector)
+        if prepared.target is None:
             return None
-        await self._turn.acquire()
-        try:
-            return drive(self._similar.unchanged(prepared, target))
-        finally:
-            asyncio.get_running_loop().call_soon(self._turn.release)
+        return await self._similar.unchanged(prepared, prepared.target, noted)
 
     def run_here(
         self,
@@ -366,14 +373,6 @@ class Searcher:
     async def close(self) -> None:
         """Lets go of everything held for this database."""
         self._reader.close()
-
-
-def _quick(prepared: Prepared, target: Target, resident: Resident, snapshot: Snapshot) -> bool:
-    """Whether a fast scan of about half a millisecond answers it, or fewer rows by a filter that is known."""
-    scan = resident.structures.get(FAST_SCAN)
-    if scan is None or scan.digest != snapshot.base.digest or scan.index.nbytes > _QUICK_BYTES:
-        return False
-    return not target.exact and (prepared.compiled.everything or snapshot.remembers(prepared.where))
 
 
 def _column_of(table: Table, index: Index) -> Column:

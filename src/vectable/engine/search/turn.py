@@ -1,0 +1,24 @@
+"""Turns: short work on the event loop, one piece a pass."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Turn:
+    """`async with turn:` lets one in, and the next only after another pass of the loop, which hears of new
+    connections and answers in between."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    @property
+    def taken(self) -> bool:
+        """Whether others would have to be waited for."""
+        return self._lock.locked()
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        asyncio.get_running_loop().call_soon(self._lock.release)
