@@ -58,8 +58,8 @@ class FaissCodes:
                 self._structure.add(codes)
                 codes /= self._step
                 codes -= rows
-                error = max(error, float(np.einsum("ij,ij->i", codes, codes).max()))
-                longest = max(longest, float(np.einsum("ij,ij->i", rows, rows).max()))
+                error = max(error, float(np.vecdot(codes, codes).max()))
+                longest = max(longest, float(np.vecdot(rows, rows).max()))
         # Widened for these sums' own rounding, and for rows that are not exactly as long as they should be.
         self._longest = math.sqrt(longest) * 1.001
         self._error = math.sqrt(error) * 1.001 + 1e-6 * self._longest

@@ -150,7 +150,10 @@ class SimilarSearch:
             return Eligible(snapshot.live, snapshot.searchable, False)
         if compiled.filter is None:
             return None
-        kept = await self._reader.compute(lambda: snapshot.kept(prepared.where, compiled.names))
+        if snapshot.remembers(prepared.where):
+            kept = snapshot.kept(prepared.where, compiled.names)
+        else:
+            kept = await self._reader.compute(lambda: snapshot.kept(prepared.where, compiled.names))
         return Eligible(kept.mask, kept.count, True, kept)
 
     async def _eligible(self, prepared: Prepared, reading: Reading, snapshot: Snapshot) -> Eligible:
