@@ -17,6 +17,7 @@ RESIDENT = "about what is made of rows in memory, once they are there: no backen
 SIZES = "the sizes are for the paths over rows in memory; test_search_pages and _oracle go to the backend"
 NOT_ON_POSTGRES = {
     "test_search_codes": RESIDENT,
+    "test_search_filter_codes": RESIDENT,
     "test_search_index_trust": RESIDENT,
     "test_resident_files::test_a_base_that_cannot_be_trusted_is_made_anew": RESIDENT,
     "test_resident_files::test_a_fast_scan_is_kept_beside_its_base": RESIDENT,
