@@ -6,14 +6,23 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
+import asyncpg
 import pytest
 
 from tests.attach.conftest import Owner, dump, until
 from vectable import AsyncDatabase, AsyncTable, connect_async
+from vectable.backends.postgres.layout import cells_name
+from vectable.core.vectors import Matrix
+from vectable.drivers.postgres import Address, ours
+from vectable.drivers.postgres.server import PostgresServer
+from vectable.interfaces import Item, Purpose
+from vectable.providers.hashing import HashingProvider
+from vectable.testing.postgres_server import temporary_server
 
+embed = HashingProvider.embed
 ROWS = 1_500
 ITEMS = f"""
 CREATE TABLE public.items (id int PRIMARY KEY, title text);
@@ -136,3 +145,60 @@ async def test_several_processes_share_the_work_and_one_may_die(
     for number, title in ((1_000, "Item 1000 again"), (5_000, "Something new")):
         (hit,) = await items.search(title, limit=1)
         assert (hit["id"], hit.score) == (number, pytest.approx(1))
+
+
+@pytest.mark.parametrize("moment", [pytest.param("soon", marks=pytest.mark.slow), "as vectors are written"])
+async def test_the_server_may_die_while_a_table_is_attached(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HashingProvider, "embed", slowly)
+    with temporary_server() as server:
+        async with await connect_async(server.url(), fake_embeddings=True) as database:
+            owner = await asyncpg.connect(**Address.parse(server.url()).arguments)
+            await owner.execute(ITEMS)
+            attaching = asyncio.create_task(database.attach("items", embed="title"))
+            await asyncio.sleep(0.3)
+            if moment == "as vectors are written":
+                await _stall(owner)
+            await asyncio.to_thread(_crash, server)
+            owner.terminate()
+            async with asyncio.timeout(60):
+                await asyncio.gather(attaching, return_exceptions=True)
+
+            async def attached_again() -> bool:
+                items = await database.attach("items", embed="title")
+                return (await items.states("title_embedding"))["ready"] == ROWS
+
+            await until(attached_again)
+            items = await database.table("items")
+            await all_ready(items)
+            assert (await items.search("Item 77", limit=1))[0]["id"] == 77
+
+
+async def slowly(self: HashingProvider, items: Sequence[Item], purpose: Purpose) -> Matrix:
+    await asyncio.sleep(0.3)
+    return await embed(self, items, purpose)
+
+
+async def _stall(owner: Owner) -> None:
+    """Waits until vectors are on their way to a server that cannot take them yet."""
+
+    async def noticed() -> bool:
+        version = await owner.fetchval("SELECT id FROM vectable.versions")
+        if version is None:
+            return False
+        return bool(await owner.fetchval(f"SELECT count(*) = {ROWS} FROM {ours(cells_name(version))}"))
+
+    async def stalled() -> bool:
+        return bool(await owner.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
+
+    await until(noticed)
+    version = await owner.fetchval("SELECT id FROM vectable.versions")
+    await owner.execute(f"BEGIN; SELECT key FROM {ours(cells_name(version))} FOR UPDATE")
+    await until(stalled)
+    await asyncio.sleep(0.2)
+
+
+def _crash(server: PostgresServer) -> None:
+    server.kill()
+    server.start()

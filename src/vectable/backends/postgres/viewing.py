@@ -24,6 +24,7 @@ from vectable.drivers.postgres import Connection, PostgresDriver, ours
 from vectable.errors import BackendBusy
 
 _ATTEMPTS = 20
+_CLOSE_S = 5.0
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _PLANNED_ANEW = "SET LOCAL plan_cache_mode = force_custom_plan"
 """A queue may hold nothing now and a hundred thousand keys in a second: no plan is good for both."""
@@ -153,7 +154,7 @@ class Viewing:
             # After an interruption it may be in the middle of a statement: then it is given up as it is.
             if not connection.is_closed() and (error is None or isinstance(error, Exception)):
                 with self._driver.translated:
-                    await connection.execute("ROLLBACK")
+                    await connection.execute("ROLLBACK", timeout=_CLOSE_S)
         except Exception:
             connection.terminate()
         finally:

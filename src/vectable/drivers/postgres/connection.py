@@ -1,22 +1,85 @@
-"""Connections: how one is opened, what its session is set to, and vectors in pgvector's binary format."""
+"""Connections: how one is opened, what its session is set to, and vectors in pgvector's binary format.
+
+Nothing waits on one for ever: not when the server dies in the middle of being written to, nor when its
+machine is gone without a word."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import struct
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
 
 import asyncpg
 import numpy as np
+from asyncpg import exceptions as pg
 
 from vectable.drivers.postgres.address import Address
 from vectable.drivers.postgres.names import SCHEMA, quote
 from vectable.errors import InvalidInput
 
-Connection: TypeAlias = asyncpg.Connection
-
+CLOSE_S = 5.0
+"""A connection that takes longer to be closed is cut."""
 _HEAD = struct.Struct(">HH")
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+_GRACE_S = 30.0
+"""A server stops a statement that takes too long itself; one that has not by then is not there."""
+_PORTION = 96 << 10
+"""The driver sends so much at once; for more it waits until there is room, and that wait may not end."""
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+"""The machine of a server that is gone without a word is noticed within half a minute."""
+
+
+class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is not typed
+    """asyncpg's, without its waits that may never end: for room to write, while the server is gone."""
+
+    _config: Any
+
+    def allow(self, statement_timeout_ms: int) -> None:
+        """Statements may take as long as the server lets them take (0: any time), and a little more."""
+        limit = None if statement_timeout_ms <= 0 else statement_timeout_ms / 1000 + _GRACE_S
+        self._config = self._config._replace(command_timeout=limit)
+
+    async def executemany(self, command: str, args: Iterable[Sequence[Any]], **given: Any) -> None:
+        """The statement with each of `args`, in portions small enough to be sent at once. Call it within a
+        transaction: each portion is one of its own else."""
+        for portion in _portions(args):
+            await super().executemany(command, portion, **given)
+
+    async def copy_to_table(self, table_name: str, **given: Any) -> str:
+        """As asyncpg has it; TimeoutError when it takes longer than a statement may."""
+        return await self._copied(super().copy_to_table(table_name, **given))
+
+    async def copy_records_to_table(self, table_name: str, **given: Any) -> str:
+        """As asyncpg has it; TimeoutError when it takes longer than a statement may."""
+        return await self._copied(super().copy_records_to_table(table_name, **given))
+
+    async def _copied(self, copying: Awaitable[str]) -> str:
+        limit = self._config.command_timeout
+        try:
+            async with asyncio.timeout(None if limit is None else limit + CLOSE_S):
+                return await copying
+        except AttributeError as error:
+            # It goes on writing to a connection that was cut meanwhile.
+            if not self.is_closed():
+                raise
+            raise pg.ConnectionDoesNotExistError("connection was closed in the middle of COPY") from error
+
+    def be_told_of_its_end(self) -> None:
+        """Whoever waits for room to write goes on when the connection is lost, and meets the error; and the
+        silence of a machine that is gone counts as that."""
+        protocol = self._protocol
+        self.add_termination_listener(lambda _: protocol.resume_writing())
+        link = self._transport.get_extra_info("socket")
+        if link is None or link.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE.items():
+            with suppress(AttributeError, OSError):  # not every system has each
+                link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def connect(
@@ -29,7 +92,8 @@ async def connect(
     """A connection whose session is as ours are: UTC, our schema and pgvector's on the search path, no
     just-in-time compilation. `vector_schema` None: pgvector is not there yet, so vectors cannot be read.
 
-    The errors are the driver's: translate them. Raises InvalidInput for files the address names in vain."""
+    The errors are the driver's: translate them. Raises InvalidInput for files the address names in vain,
+    TimeoutError where it takes longer than the address allows."""
     for name in _FILES:
         file = address.keywords.get(name)
         if file and not os.access(file, os.R_OK):
@@ -37,6 +101,7 @@ async def connect(
     path = ["pg_catalog", quote(SCHEMA)] + ([quote(vector_schema)] if vector_schema else [])
     connection: Connection = await asyncpg.connect(
         **address.arguments,
+        connection_class=Connection,
         timeout=address.connect_timeout_s,
         statement_cache_size=statement_cache,
         max_cached_statement_lifetime=0,
@@ -49,15 +114,51 @@ async def connect(
             "jit": "off",
         },
     )
-    if vector_schema is not None:
-        try:
-            await connection.set_type_codec(
-                "vector", schema=vector_schema, encoder=encode_vector, decoder=decode_vector, format="binary"
-            )
-        except BaseException:
-            connection.terminate()
-            raise
+    try:
+        connection.be_told_of_its_end()
+        if vector_schema is not None:
+            async with asyncio.timeout(address.connect_timeout_s):
+                await connection.set_type_codec(
+                    "vector",
+                    schema=vector_schema,
+                    encoder=encode_vector,
+                    decoder=decode_vector,
+                    format="binary",
+                )
+        connection.allow(statement_timeout_ms)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
+
+
+def _portions(args: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
+    """Rows in order, in lists whose messages fit what is sent at once; a row that alone does not goes
+    alone."""
+    portion: list[Sequence[Any]] = []
+    room = _PORTION
+    for row in args:
+        size = 100 + sum(map(_size, row))
+        if portion and size > room:
+            yield portion
+            portion, room = [], _PORTION
+        portion.append(row)
+        room -= size
+    if portion:
+        yield portion
+
+
+def _size(value: Any) -> int:
+    """Bytes of a parameter on its way, at most."""
+    if isinstance(value, str):
+        return 10 + (len(value) if value.isascii() else 4 * len(value))
+    if isinstance(value, (bytes, bytearray)):
+        return 20 + len(value)
+    if isinstance(value, (memoryview, np.ndarray)):
+        return 20 + value.nbytes
+    if isinstance(value, (list, tuple)):
+        return 30 + sum(map(_size, value))
+    return 40
 
 
 def encode_vector(vector: Any) -> bytes:

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from vectable.drivers.postgres import migrations
 from vectable.drivers.postgres.address import Address
-from vectable.drivers.postgres.connection import Connection, connect
+from vectable.drivers.postgres.connection import CLOSE_S, Connection, connect
 from vectable.drivers.postgres.failures import RETRIED, TRANSLATED, Translated, is_lost, translate
 from vectable.drivers.postgres.leave import leave
 from vectable.drivers.postgres.names import SCHEMA
@@ -85,7 +85,7 @@ class PostgresDriver:
                     await migrations.migrate(first, self.address.display, made_extension=there is None)
                     self.identity, self.incarnation = await _who(first)
                 finally:
-                    await first.close()
+                    await first.close(timeout=CLOSE_S)
                 await self._pool.warm()
             self._opened = True
 
@@ -127,7 +127,7 @@ class PostgresDriver:
                 async with connection.transaction():
                     return await leave(connection)
             finally:
-                await connection.close()
+                await connection.close(timeout=CLOSE_S)
 
     def pool_status(self) -> PoolStatus:
         """How many connections there are and how busy they are."""
@@ -174,7 +174,7 @@ class PostgresDriver:
             except BaseException:
                 connection.terminate()
                 raise
-            await connection.close()
+            await connection.close(timeout=CLOSE_S)
 
     async def read(self, function: Callable[[Connection], Awaitable[T]]) -> T:
         """What `function` reads, with a connection outside any transaction. It changes nothing, so it is
@@ -204,6 +204,7 @@ class PostgresDriver:
             try:
                 if statement_timeout_ms is not None:
                     await connection.execute(f"SET LOCAL statement_timeout = {int(statement_timeout_ms)}")
+                    connection.allow(statement_timeout_ms)
                 result = await function(connection)
             except BaseException as error:
                 # An interrupted statement leaves the connection in the middle of things: it is given up.
@@ -211,6 +212,9 @@ class PostgresDriver:
                 if whole and not connection.is_closed():
                     await transaction.rollback()
                 raise
+            finally:
+                if statement_timeout_ms is not None:
+                    connection.allow(self._statement_timeout_ms)
             await self._commit(transaction.commit, None if xid_of is None else xid_of(result), readonly)
             return result
 
@@ -220,7 +224,7 @@ class PostgresDriver:
         try:
             await commit()
         except TRANSLATED as error:
-            if readonly or not is_lost(error):
+            if readonly or not (is_lost(error) or isinstance(error, TimeoutError)):
                 raise
             status = await self._status_of(xid)
             if status == "committed":
@@ -284,7 +288,7 @@ async def is_prepared(address: Address | str) -> bool:
         try:
             return await migrations.version_of(connection, where.display) > 0
         finally:
-            await connection.close()
+            await connection.close(timeout=CLOSE_S)
 
 
 async def _who(connection: Connection) -> tuple[str, str]:

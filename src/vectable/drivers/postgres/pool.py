@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from vectable.drivers.postgres.connection import Connection
+from vectable.drivers.postgres.connection import CLOSE_S, Connection
 from vectable.drivers.postgres.failures import CONFUSED, STARTING
 from vectable.errors import BackendError, Overloaded
 
 _IDLE_S = 300.0
 _STARTING_PAUSE_S = 0.1
-_CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +196,7 @@ class Pool:
 
     async def _close_one(self, connection: Connection) -> None:
         try:
-            await connection.close(timeout=_CLOSE_S)
+            await connection.close(timeout=CLOSE_S)
         except Exception:
             connection.terminate()
         finally:
