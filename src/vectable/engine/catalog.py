@@ -16,14 +16,17 @@ from typing import Any, Literal
 from vectable.core.context import Context
 from vectable.core.mark import Mark
 from vectable.core.predicate import TRUE
-from vectable.core.schema import Column, ColumnType, Index, Table, Version, check_name, split_table_name
+from vectable.core.schema import Column, Index, Table, Version, check_name, split_table_name
 from vectable.engine.change import REFUSALS, REVISION, Change, Kind, Record, name_key, now, record_key
 from vectable.engine.definitions import (
+    check_droppable,
     check_if_exists,
     check_new_column,
     check_ours,
     parse_columns,
     parse_key,
+    renamed_columns,
+    without_values,
 )
 from vectable.engine.search import drive
 from vectable.engine.stored import stored_model
@@ -31,7 +34,6 @@ from vectable.errors import (
     AlreadyExists,
     BackendError,
     Conflict,
-    InvalidInput,
     MarkExpired,
     StaleGeneration,
     TableNotFound,
@@ -142,9 +144,8 @@ class Catalog:
             raise taken
         record = Record(next=Change(kind="create_table", table=table))
         try:
-            await self._commit(
-                {name_key(table): 0}, {name_key(table): table.id.encode()}, table.id, record, 0
-            )
+            name = name_key(table)
+            await self._commit({name: 0}, {name: table.id.encode()}, table.id, record, 0)
         except Conflict:
             raise taken from None
         await self._settle(table.id)
@@ -231,17 +232,11 @@ class Catalog:
             return
         async with self.view(table) as view:
             if await view.count(self._backend.push(table, TRUE)):
-                fixed = column.type is ColumnType.VECTOR
-                raise InvalidInput(
-                    f"column {column.name!r} may not be null, but the table has rows without it",
-                    hint="make it nullable" if fixed else "give it a default, or make it nullable",
-                )
+                raise without_values(column)
 
     async def drop_columns(self, context: Context, name: str, names: Sequence[str]) -> Table:
         """Removes columns with their values, vectors and indexes. Raises Conflict while an embedding column
         is made from one of them."""
-        from vectable.engine.definitions import check_droppable
-
         table = await self.get(context, name)
         columns = check_droppable(table, names)
         if any(c.embedding is None for c in columns):
@@ -258,8 +253,6 @@ class Catalog:
 
     async def rename_column(self, context: Context, name: str, old: str, new: str) -> Table:
         """The same column under another name; templates that use it follow."""
-        from vectable.engine.definitions import renamed_columns
-
         table = await self.get(context, name)
         check_name(new, "column")
         table.column(old)

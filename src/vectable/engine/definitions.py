@@ -166,6 +166,15 @@ def check_ours(table: Table, done: str, hint: str | None = None) -> Table:
     )
 
 
+def without_values(column: Column) -> InvalidInput:
+    """The error for a new column that rows there would have no value for."""
+    fixed = column.type is ColumnType.VECTOR
+    return InvalidInput(
+        f"column {column.name!r} may not be null, but the table has rows without it",
+        hint="make it nullable" if fixed else "give it a default, or make it nullable",
+    )
+
+
 def check_droppable(table: Table, names: Sequence[str]) -> list[Column]:
     """The columns to drop, computed ones first. Raises UnknownColumn, InvalidInput, Conflict."""
     columns = [table.column(name) for name in dict.fromkeys(names)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from vectable.core.schema import Table
 from vectable.core.vectors import Matrix, stack
 from vectable.engine.resident.columns import FilterColumn, named_again
 from vectable.engine.resident.keys import PackedKeys
-from vectable.engine.resident.resident import GivenUp, Resident
+from vectable.engine.resident.resident import Behind, GivenUp, Resident
 from vectable.engine.resident.segment import load_base, make_base
 from vectable.engine.resident.snapshot import Snapshot
 from vectable.errors import MarkExpired
@@ -22,17 +23,26 @@ from vectable.interfaces import Backend, View
 
 _GET = 1_000
 _RELOAD_FLOOR = 5_000
+Step: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
+"""Runs what only computes, and may take long, where it holds nobody up."""
 
 
 async def refresh(
-    resident: Resident, backend: Backend, view: View, table: Table, wanted: Sequence[FilterColumn]
+    resident: Resident,
+    backend: Backend,
+    view: View,
+    table: Table,
+    wanted: Sequence[FilterColumn],
+    step: Step,
+    most: int | None = None,
 ) -> Snapshot:
-    """The snapshot at the view's mark, with the wanted filter columns. The caller holds the gate."""
+    """The snapshot at the view's mark, with the wanted filter columns. The caller holds the gate. Raises
+    Behind where more than `most` rows, held already, have changed; then nothing has been done."""
     if resident.snapshot is None:
-        await _open(resident, backend, view, table)
+        await _open(resident, backend, view, table, step)
     snapshot = resident.snapshot
     if snapshot is not None and snapshot.mark != view.mark:
-        await _catch_up(resident, backend, view, table)
+        await _catch_up(resident, backend, view, table, step, most)
     missing = [c for c in wanted if c.id not in resident.columns]
     if missing:
         await _load_columns(resident, backend, view, table, missing)
@@ -41,16 +51,16 @@ async def refresh(
     return resident.snapshot
 
 
-async def _open(resident: Resident, backend: Backend, view: View, table: Table) -> None:
+async def _open(resident: Resident, backend: Backend, view: View, table: Table, step: Step) -> None:
     if resident.path is not None:
         base = load_base(resident.path, resident.key.identity, resident.version.dimensions)
         if base is not None:
             resident.install(base)
             return
-    await _load(resident, backend, view, table)
+    await _load(resident, backend, view, table, step)
 
 
-async def _load(resident: Resident, backend: Backend, view: View, table: Table) -> None:
+async def _load(resident: Resident, backend: Backend, view: View, table: Table, step: Step) -> None:
     """Everything, by a scan in key order."""
     version = resident.version.id
     keys: list[KeyBytes] = []
@@ -65,10 +75,14 @@ async def _load(resident: Resident, backend: Backend, view: View, table: Table) 
             else:
                 absent.append(key)
         rows.add(stack(vectors, resident.version.dimensions))
-    matrix = rows.matrix
-    if any(a >= b for a, b in pairwise(keys)):
-        keys, matrix = _sorted(keys, matrix)
-    resident.install(make_base(view.mark, PackedKeys.of(keys), matrix, absent))
+
+    def install() -> None:
+        found, matrix = keys, rows.matrix
+        if any(a >= b for a, b in pairwise(found)):
+            found, matrix = _sorted(found, matrix)
+        resident.install(make_base(view.mark, PackedKeys.of(found), matrix, absent))
+
+    await step(install)
 
 
 class _Rows:
@@ -99,22 +113,18 @@ def _sorted(keys: list[KeyBytes], matrix: Matrix) -> tuple[list[KeyBytes], Matri
     return ordered, matrix[[last[k] for k in ordered]]
 
 
-async def _catch_up(resident: Resident, backend: Backend, view: View, table: Table) -> None:
+async def _catch_up(
+    resident: Resident, backend: Backend, view: View, table: Table, step: Step, most: int | None
+) -> None:
     snapshot = resident.snapshot
     if snapshot is None:
         return
     limit = max(_RELOAD_FLOOR, snapshot.rows // 2)
-    changed: dict[KeyBytes, None] = {}
-    try:
-        async for keys in view.changes(snapshot.mark):
-            changed.update(dict.fromkeys(keys))
-            if len(changed) > limit:
-                break
-    except MarkExpired:
-        await _load(resident, backend, view, table)
-        return
-    if len(changed) > limit:
-        await _load(resident, backend, view, table)
+    changed = await _changed(view, snapshot, limit if most is None else min(most, limit))
+    if changed is None:
+        if most is not None:
+            raise Behind
+        await _load(resident, backend, view, table, step)
         return
     for column in list(resident.columns.values()):
         present = named_again(column, table)
@@ -128,7 +138,21 @@ async def _catch_up(resident: Resident, backend: Backend, view: View, table: Tab
         await view.get(asked[at : at + _GET], names, (resident.version.id,))
         for at in range(0, len(asked), _GET)
     ]
-    resident.apply(view.mark, asked, batches)
+    await step(lambda: resident.apply(view.mark, asked, batches))
+
+
+async def _changed(view: View, snapshot: Snapshot, most: int) -> dict[KeyBytes, None] | None:
+    """Keys of the rows that changed since; None for more than `most`, or where they cannot be told."""
+    changed: dict[KeyBytes, None] = {}
+    try:
+        async with aclosing(view.changes(snapshot.mark)) as found:  # type: ignore[type-var]
+            async for keys in found:
+                changed.update(dict.fromkeys(keys))
+                if len(changed) > most:
+                    return None
+    except MarkExpired:
+        return None
+    return changed
 
 
 async def _load_columns(

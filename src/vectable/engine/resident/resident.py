@@ -37,6 +37,10 @@ class GivenUp(Exception):
     """The rows were let go of while they were being brought up to date. Never leaves the engine."""
 
 
+class Behind(Exception):
+    """More rows have changed than the caller would wait for. Never leaves the engine."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResidentKey:
     """What is held: a version of a column, with or without its outdated vectors. Searchers of one `owner` (a

@@ -20,8 +20,9 @@ from vectable.core.schema import Table, Version
 from vectable.engine.resident.columns import FilterColumn
 from vectable.engine.resident.load import refresh
 from vectable.engine.resident.registry import ResidentRegistry
-from vectable.engine.resident.resident import GivenUp, Resident, ResidentKey
+from vectable.engine.resident.resident import Behind, GivenUp, Resident, ResidentKey
 from vectable.engine.resident.snapshot import Snapshot
+from vectable.engine.search.catch_up import AT_ONCE, WHY, CatchUps
 from vectable.engine.search.turn import Turn
 from vectable.engine.search.upkeep import Upkeep
 from vectable.interfaces import Backend, View
@@ -65,10 +66,12 @@ class Reader:
         self.upkeep = Upkeep(registry, directory, backend.capabilities.index_kinds)
         self._refused: dict[ResidentKey, tuple[float, str]] = {}
         """Until when rows found too large to be held are not counted again, and what was said of them."""
+        self.catch_ups = CatchUps()
         registry.attach(self._owner)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Lets go of resident rows nobody else uses."""
+        await self.catch_ups.close()
         self.registry.detach(self._owner)
 
     def key(self, table: Table, version: Version, stale: bool) -> ResidentKey:
@@ -110,12 +113,21 @@ class Reader:
         stale: bool,
         wanted: tuple[FilterColumn, ...],
         at_least: Mark | None,
+        *,
+        patient: bool = False,
     ) -> AbstractAsyncContextManager[Reading]:
-        """A view with the resident rows of a version, the wanted filter columns loaded."""
-        return _Open(self, table, version, stale, wanted, at_least)
+        """A view with the resident rows of a version, the wanted filter columns loaded. Where many rows have
+        changed, only the `patient` wait for them: others get the view alone."""
+        return _Open(self, table, version, stale, wanted, at_least, patient=patient or self.inline)
 
     async def brought_up(
-        self, resident: Resident, view: View, table: Table, wanted: tuple[FilterColumn, ...]
+        self,
+        resident: Resident,
+        view: View,
+        table: Table,
+        wanted: tuple[FilterColumn, ...],
+        *,
+        patient: bool,
     ) -> Reading:
         """The reading of a view opened behind the gate, for rows that are not at its mark yet."""
         held = resident.snapshot
@@ -127,9 +139,13 @@ class Reader:
             if not self.registry.grant(resident, need):
                 return Reading(view, None, None, self._too_large(resident, rows, need))
         try:
-            snapshot = await refresh(resident, self.backend, view, table, wanted)
+            most = None if patient else AT_ONCE
+            snapshot = await refresh(resident, self.backend, view, table, wanted, self._step, most)
         except GivenUp:
             return Reading(view, None, None, "the rows in memory were given up meanwhile")
+        except Behind:
+            self.catch_ups.start(resident.key, lambda: self._caught_up(resident, table))
+            return Reading(view, None, None, WHY)
         if first or any(c.id in snapshot.columns for c in wanted):
             need = resident.nbytes
             fits = self.registry.grant(resident, need)
@@ -138,6 +154,16 @@ class Reader:
                 resident.forget()
                 return Reading(view, None, None, self._too_large(resident, snapshot.rows, need))
         return Reading(view, snapshot, resident)
+
+    async def _caught_up(self, resident: Resident, table: Table) -> None:
+        with self.registry.use(resident.key, lambda: resident) as held:
+            if held is not resident:
+                return
+            async with resident.gate, self.backend.view(table) as view:
+                await self.brought_up(resident, view, table, (), patient=True)
+
+    async def _step(self, work: Callable[[], None]) -> None:
+        await self.compute(work)
 
     def _too_large(self, resident: Resident, rows: int, need: int) -> str:
         mib, budget = need / (1 << 20), self.registry.budget / (1 << 20)
@@ -160,7 +186,17 @@ class Reader:
 class _Open:
     """`async with`: one reading. A class, for nested generators take a twentieth of a small search."""
 
-    __slots__ = ("_at_least", "_held", "_key", "_reader", "_table", "_version", "_viewing", "_wanted")
+    __slots__ = (
+        "_at_least",
+        "_held",
+        "_key",
+        "_patient",
+        "_reader",
+        "_table",
+        "_version",
+        "_viewing",
+        "_wanted",
+    )
 
     def __init__(
         self,
@@ -170,7 +206,10 @@ class _Open:
         stale: bool,
         wanted: tuple[FilterColumn, ...],
         at_least: Mark | None,
+        *,
+        patient: bool,
     ) -> None:
+        self._patient = patient
         self._reader = reader
         self._table = table
         self._version = version
@@ -200,11 +239,15 @@ class _Open:
             return Reading(view, snapshot, resident)
         if snapshot is None and (why := self._reader.refused(self._key)):
             return Reading(view, None, None, why)
+        if not self._patient and self._reader.catch_ups.under_way(self._key):
+            return Reading(view, None, None, WHY)
         await self._close(None, None, None)
         # The view is opened behind the gate, so that no older one can follow a newer one.
         async with resident.gate:
             view = await self._view()
-            return await self._reader.brought_up(resident, view, self._table, self._wanted)
+            return await self._reader.brought_up(
+                resident, view, self._table, self._wanted, patient=self._patient
+            )
 
     async def _view(self) -> View:
         viewing = self._reader.backend.view(self._table, self._at_least)

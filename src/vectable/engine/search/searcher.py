@@ -290,7 +290,7 @@ class Searcher:
         await self._hop(self._warm(table, table.vector_column(column)))
 
     async def _warm(self, table: Table, column: Column) -> None:
-        read = self._reader.read(table, column.version, column.serves_stale, (), None)
+        read = self._reader.read(table, column.version, column.serves_stale, (), None, patient=True)
         async with read as reading:
             if reading.resident is not None and reading.snapshot is not None:
                 self._reader.upkeep.after_search(reading.resident, reading.snapshot, column, table.indexes)
@@ -317,7 +317,7 @@ class Searcher:
         self._registry.library.check(kind, index.parameters, dimensions)
 
         async def load() -> Reading:
-            read = self._reader.read(table, column.version, column.serves_stale, (), None)
+            read = self._reader.read(table, column.version, column.serves_stale, (), None, patient=True)
             async with read as reading:
                 return reading
 
@@ -372,7 +372,7 @@ class Searcher:
 
     async def close(self) -> None:
         """Lets go of everything held for this database."""
-        self._reader.close()
+        await self._reader.close()
 
 
 def _column_of(table: Table, index: Index) -> Column:
