@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from vectable.providers.passes import passes
 from vectable.providers.runtime import DEFAULT_THREADS, open_session, refuse_quantised
 from vectable.providers.tokenization import TokenIds, Tokenization
 from vectable.providers.weights import SAFETENSORS, Located, checked_sha256, usable_weights
+from vectable.providers.worker import Worker
 
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 
@@ -51,9 +51,7 @@ class OnnxTextProvider:
         self._config = config
         self._tokenization = tokenization
         self._forward: _Forward | None = _Forward(session, config, tokenization.padding_id)
-        self._owned = None if executor else ThreadPoolExecutor(1, thread_name_prefix="vectable-infer")
-        self._executor = executor or self._owned
-        self._closed = False
+        self._worker = Worker(identity.id, executor)
 
     def prompt(self, purpose: Purpose) -> str:
         """What `embed` puts before each text, from the model's own configuration; "" where it names none."""
@@ -69,7 +67,7 @@ class OnnxTextProvider:
         sorted by length and run in passes of about 1,024 padded tokens, so any number may come at once; a
         cancelled call stops before its next pass. Raises Unsupported (images), InvalidInput,
         ProviderError."""
-        return await self._on_worker(lambda: self.tokenize(items, purpose))
+        return await self._worker.run(lambda cancelled: self._run(self.tokenize(items, purpose), cancelled))
 
     def tokenize(self, items: Sequence[Item], purpose: Purpose) -> list[TokenIds]:
         """Token ids of each, with the prompt and the special tokens, at most the model's limit. Thread-safe.
@@ -82,38 +80,22 @@ class OnnxTextProvider:
 
     async def embed_tokens(self, ids: Sequence[TokenIds]) -> Matrix:
         """As `embed`, of what `tokenize` gave."""
-        return await self._on_worker(lambda: ids)
-
-    async def _on_worker(self, ids: Callable[[], Sequence[TokenIds]]) -> Matrix:
-        if self._closed:
-            raise ProviderError(f"the model {self.model.id} was closed")
-        cancelled = threading.Event()
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._run, ids, cancelled)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        return await self._worker.run(lambda cancelled: self._run(ids, cancelled))
 
     async def close(self) -> None:
         """Waits for queued work, then releases the model. Further calls of `embed` raise ProviderError."""
-        if self._closed:
-            return
-        self._closed = True
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._release)
-        if self._owned is not None:
-            self._owned.shutdown(wait=False)
+        await self._worker.close(self._release)
 
     def _release(self) -> None:
         self._forward = None
 
-    def _run(self, prepared: Callable[[], Sequence[TokenIds]], cancelled: threading.Event) -> Matrix:
-        ids = prepared()
+    def _run(self, ids: Sequence[TokenIds], cancelled: threading.Event) -> Matrix:
         out = np.empty((len(ids), self.dimensions), dtype=np.float32)
         if not ids:
             return out
         for rows in passes([len(i) for i in ids]):
             if cancelled.is_set() or self._forward is None:
-                raise ProviderError(f"the call was cancelled, or the model {self.model.id} closed")
+                raise self._worker.stopped()
             out[rows] = self._forward([ids[row] for row in rows])
         return out
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from vectable.providers.images import decode
 from vectable.providers.model_config import purpose_prompts
 from vectable.providers.passes import passes
 from vectable.providers.weights import hub_cache, hub_snapshot
+from vectable.providers.worker import Worker
 
 _UNBOUNDED_TOKENS = 8192
 """Where the model states no limit."""
@@ -51,9 +51,7 @@ class SentenceTransformersProvider:
         self.device = str(model.device)
         self._prompts = purpose_prompts(model.prompts or {}, model.default_prompt_name)
         self._model: Any = model
-        self._owned = None if executor else ThreadPoolExecutor(1, thread_name_prefix="vectable-infer")
-        self._executor = executor or self._owned
-        self._closed = False
+        self._worker = Worker(id, executor)
 
     def prompt(self, purpose: Purpose) -> str:
         """What is put before each text, from the model's own configuration; "" where it names none."""
@@ -79,27 +77,15 @@ class SentenceTransformersProvider:
         """float32[len(items), dimensions], before normalisation, in the order of `items`. A cancelled call
         stops before its next pass. Raises Unsupported (an item the model does not take), InvalidInput,
         ProviderError."""
-        if self._closed:
-            raise ProviderError(f"the model {self.model.id} was closed")
+        self._worker.require_open()
         for item in items:
             self._check(item)
-        cancelled, prompt = threading.Event(), self.prompt(purpose)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._run, list(items), prompt, cancelled
-            )
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        given, prompt = list(items), self.prompt(purpose)
+        return await self._worker.run(lambda cancelled: self._run(given, prompt, cancelled))
 
     async def close(self) -> None:
         """Waits for queued work, then releases the model. Further calls of `embed` raise ProviderError."""
-        if self._closed:
-            return
-        self._closed = True
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._release)
-        if self._owned is not None:
-            self._owned.shutdown(wait=False)
+        await self._worker.close(self._release)
 
     def _release(self) -> None:
         self._model = None
@@ -129,7 +115,7 @@ class SentenceTransformersProvider:
         groups += [images[i : i + _IMAGES_PER_PASS] for i in range(0, len(images), _IMAGES_PER_PASS)]
         for rows in groups:
             if cancelled.is_set() or self._model is None:
-                raise ProviderError(f"the call was cancelled, or the model {self.model.id} closed")
+                raise self._worker.stopped()
             given = [self._given(items[row]) for row in rows]
             out[rows] = self._encode(given, prompt if rows[0] in texts else "")
         return out

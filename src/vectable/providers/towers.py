@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from vectable.interfaces import Item, ModelIdentity, Purpose
 from vectable.providers.images import Preprocessing, pixels
 from vectable.providers.passes import passes
 from vectable.providers.tokenization import Tokenization
+from vectable.providers.worker import Worker
 
 _IMAGES_PER_PASS = 8
 """More gains nothing on a processor, and their pixels take memory."""
@@ -123,9 +123,7 @@ class TowerProvider:
         kinds = (("text", text), ("tokens", text), ("image", image))
         self.modalities = frozenset(kind for kind, tower in kinds if tower is not None)
         self._text, self._image = text, image
-        self._owned = None if executor else ThreadPoolExecutor(1, thread_name_prefix="vectable-infer")
-        self._executor = executor or self._owned
-        self._closed = False
+        self._worker = Worker(identity.id, executor)
         for tower in (text, image):
             if tower is not None and tower.dimensions not in (None, dimensions):
                 raise Unsupported(
@@ -148,25 +146,14 @@ class TowerProvider:
         """float32[len(items), dimensions], projected, as the model gives them, in the order of `items`. A
         cancelled call stops before its next pass. Raises Unsupported (no tower for an item), InvalidInput
         (text that is not Unicode, bytes that are no image), ProviderError."""
-        if self._closed:
-            raise ProviderError(f"the model {self.model.id} was closed")
+        self._worker.require_open()
         self._check(items)
-        cancelled = threading.Event()
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._executor, self._run, list(items), cancelled)
-        except asyncio.CancelledError:
-            cancelled.set()
-            raise
+        given = list(items)
+        return await self._worker.run(lambda cancelled: self._run(given, cancelled))
 
     async def close(self) -> None:
         """Waits for queued work, then releases the model. Further calls of `embed` raise ProviderError."""
-        if self._closed:
-            return
-        self._closed = True
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._release)
-        if self._owned is not None:
-            self._owned.shutdown(wait=False)
+        await self._worker.close(self._release)
 
     def _release(self) -> None:
         self._text = self._image = None
@@ -192,7 +179,7 @@ class TowerProvider:
 
     def _whole(self, found: Matrix | None) -> Matrix:
         if found is None:
-            raise ProviderError(f"the call was cancelled, or the model {self.model.id} closed")
+            raise self._worker.stopped()
         if found.shape[1] != self.dimensions:
             raise ProviderError(f"{self.model.id} gave {found.shape[1]} components, not {self.dimensions}")
         return found
