@@ -28,6 +28,7 @@ from vectable.backends.memory.meaning import (
     stored_values,
     write_cell,
 )
+from vectable.backends.refusals import changed, not_found
 from vectable.core.cell import CELL_STATES, Cell
 from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
@@ -41,8 +42,6 @@ from vectable.errors import (
     BackendError,
     MarkExpired,
     OutcomeUnknown,
-    StaleGeneration,
-    TableNotFound,
     Unsupported,
 )
 from vectable.interfaces import Candidates, Capabilities, Noted, Position, Pushed, SchemaChange
@@ -242,7 +241,7 @@ class HostileBackend:
         while stored is not None and stored.writing:
             await self._call()
         if stored is not None and table.generation < stored.generation:
-            raise StaleGeneration(f"table {table.full_name!r} has changed", hint="read the definition again")
+            raise changed(table)
         if change.kind == "drop_table":
             self.storage.tables.pop(table.id, None)
             return
@@ -260,7 +259,7 @@ class HostileBackend:
         await self._call()
         stored = self._stored(table)
         if batch.generation != stored.generation:
-            raise StaleGeneration(f"table {table.full_name!r} has changed", hint="read the definition again")
+            raise changed(table)
         for put in batch.puts:
             if put.guard == "absent" and put.revision is None and put.key in stored.rows:
                 raise key_exists(table, put.key)
@@ -330,7 +329,7 @@ class HostileBackend:
     def _stored(self, table: Table) -> HostileTable:
         stored = self.storage.tables.get(table.id)
         if stored is None:
-            raise TableNotFound(f"table {table.full_name!r} does not exist", hint="it may have been dropped")
+            raise not_found(table)
         return stored
 
 

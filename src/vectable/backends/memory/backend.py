@@ -21,6 +21,7 @@ from vectable.backends.memory.meaning import (
     stored_values,
     write_cell,
 )
+from vectable.backends.refusals import changed, not_found
 from vectable.core.cell import CELL_STATES, Cell
 from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
@@ -30,7 +31,7 @@ from vectable.core.rows import CellWrite, Delete, Outcome, Put, Receipt, RecordB
 from vectable.core.schema import Table, Version, new_id
 from vectable.core.values import check_default
 from vectable.core.vectors import Vector
-from vectable.errors import MarkExpired, StaleGeneration, TableNotFound, Unsupported
+from vectable.errors import MarkExpired, Unsupported
 from vectable.interfaces import Candidates, Capabilities, Noted, Position, Pushed, SchemaChange
 
 BATCH = 1_000
@@ -194,7 +195,7 @@ class MemoryBackend:
     async def alter(self, table: Table, change: SchemaChange) -> None:
         stored = self._storage.tables.get(table.id)
         if stored is not None and table.generation < stored.generation:
-            raise StaleGeneration(f"table {table.full_name!r} has changed", hint="read the definition again")
+            raise changed(table)
         if change.kind == "drop_table":
             self._storage.tables.pop(table.id, None)
             return
@@ -202,7 +203,7 @@ class MemoryBackend:
             raise Unsupported("the memory backend builds no indexes", hint="every search here is exact")
         if stored is None:
             if change.kind != "create_table":
-                raise self._missing(table)
+                raise not_found(table)
             stored = StoredTable(table.generation, frozenset(), frozenset())
             self._storage.tables[table.id] = stored
         _fit(stored, table)
@@ -213,7 +214,7 @@ class MemoryBackend:
     async def write(self, table: Table, batch: WriteBatch) -> Receipt:
         stored = self._stored(table)
         if batch.generation != stored.generation:
-            raise StaleGeneration(f"table {table.full_name!r} has changed", hint="read the definition again")
+            raise changed(table)
         draft = _Draft(table, stored)
         outcomes = [draft.put(put) for put in batch.puts] + [draft.delete(d) for d in batch.deletes]
         written = sum(draft.write_cell(write) for write in batch.cells)
@@ -258,11 +259,8 @@ class MemoryBackend:
     def _stored(self, table: Table) -> StoredTable:
         stored = self._storage.tables.get(table.id)
         if stored is None:
-            raise self._missing(table)
+            raise not_found(table)
         return stored
-
-    def _missing(self, table: Table) -> TableNotFound:
-        return TableNotFound(f"table {table.full_name!r} does not exist", hint="it may have been dropped")
 
 
 def _fit(stored: StoredTable, table: Table) -> None:

@@ -14,10 +14,10 @@ from vectable.backends.postgres.draft import Values
 from vectable.backends.postgres.filter import push
 from vectable.backends.postgres.layout import physical
 from vectable.backends.postgres.load import is_load
-from vectable.backends.postgres.standing import not_found
 from vectable.backends.postgres.unchanged import get_unchanged
 from vectable.backends.postgres.viewing import Places, Viewing
 from vectable.backends.postgres.write import Moved, Overtaken, Written, write
+from vectable.backends.refusals import not_found
 from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.predicate import Predicate

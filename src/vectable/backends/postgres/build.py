@@ -10,7 +10,7 @@ from asyncpg import exceptions as pg
 
 from vectable.backends.postgres.indexes import definition
 from vectable.backends.postgres.layout import cells_name, index_name
-from vectable.backends.postgres.standing import not_found
+from vectable.backends.refusals import not_found
 from vectable.core.schema import Index, Table, Version
 from vectable.drivers.postgres import Connection, PostgresDriver, ours
 from vectable.errors import BackendError, BackendUnavailable, Conflict, IndexNotFound

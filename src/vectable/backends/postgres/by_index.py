@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from vectable.backends.postgres.filter import Filter
+from vectable.backends.compile.filter import Filter
 from vectable.backends.postgres.indexes import ordering, settings
-from vectable.backends.postgres.layout import Layout, cells_name, gone
+from vectable.backends.postgres.layout import Layout, cells_name
 from vectable.backends.postgres.margin import asked
 from vectable.backends.postgres.nearest import sources_sql
 from vectable.backends.postgres.select import SqlRow
+from vectable.backends.refusals import gone
 from vectable.core.key import KeyBytes
 from vectable.core.schema import Index, Version
 from vectable.core.vectors import Vector, to_bytes

@@ -14,13 +14,13 @@ from vectable.backends.postgres.layout import KEY, REVISION, XID, Place, cells_n
 from vectable.backends.postgres.naming import column_names, free_name, plain_name
 from vectable.backends.postgres.nearest import UNUSUAL
 from vectable.backends.postgres.place import find_place, managed_place
-from vectable.backends.postgres.standing import not_found
 from vectable.backends.postgres.tombstones import create_tombstones
 from vectable.backends.postgres.values import CASTS, DECLARED, encoder
+from vectable.backends.refusals import changed, not_found
 from vectable.core.schema import Column, Metric, Table, Version
 from vectable.core.values import check_default
 from vectable.drivers.postgres import Connection, PostgresDriver, ours, qualified, quote
-from vectable.errors import BackendBusy, Conflict, StaleGeneration, Unsupported
+from vectable.errors import BackendBusy, Conflict, Unsupported
 from vectable.interfaces import SchemaChange
 
 MAX_DIMENSIONS = 16_000
@@ -87,7 +87,7 @@ async def _locked(connection: Connection, table: Table) -> Place | None:
     if place is None:
         return None
     if table.generation < place.generation:
-        raise StaleGeneration(f"table {table.full_name!r} has changed", hint="read the definition again")
+        raise changed(table)
     await connection.execute(f"LOCK TABLE {place.rows} IN ACCESS EXCLUSIVE MODE")
     return place
 

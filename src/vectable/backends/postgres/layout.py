@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from vectable.backends.answer import Asked
 from vectable.backends.postgres.values import encoder
+from vectable.backends.refusals import gone as gone
 from vectable.core.predicate import Target
 from vectable.core.rows import Put
 from vectable.core.schema import Column, ColumnType, Index, Table
 from vectable.drivers.postgres.names import ours
-from vectable.errors import StaleGeneration
 
 KEY, XID, REVISION = "vectable_key", "vectable_xid", "vectable_rev"
 """Columns of ours beside the user's: the row's encoded key (its primary key), the transaction that wrote it
@@ -50,11 +51,6 @@ def index_name(index: Index) -> str:
 def beginning(text: str) -> str:
     """SQL: as much of a text as a btree over the column holds. Beginnings are in the order of their texts."""
     return f"left({text}, {_BEGINNING})"
-
-
-def gone(what: str) -> StaleGeneration:
-    """The error for a definition that names what is no longer (or not yet) stored."""
-    return StaleGeneration(f"{what} of this definition is not stored", hint="read the definition again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +96,7 @@ class Layout:
         self.place = place
         self.columns = table.stored_columns
         self.versions = [version.id for _, version in table.versions]
-        self.selections: dict[Any, Any] = {}
+        self.selections: dict[Asked, Any] = {}
         """Prepared by `select`, by what is asked for."""
 
     @property

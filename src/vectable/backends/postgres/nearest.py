@@ -9,17 +9,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vectable.backends.postgres.filter import Filter
-from vectable.backends.postgres.layout import Layout, cells_name, gone
+from vectable.backends.compared import Nearest, apart_of, nearest_of, serves_stale
+from vectable.backends.compile.filter import Filter
+from vectable.backends.postgres.layout import Layout, cells_name
 from vectable.backends.postgres.margin import LONGEST, OPERATORS, SHORTEST, Margin, asked
 from vectable.backends.postgres.select import SqlRow
-from vectable.core.key import KeyBytes
+from vectable.backends.refusals import gone
 from vectable.core.schema import Metric, Version
-from vectable.core.vectors import Vector, distances, stack, to_bytes
+from vectable.core.vectors import Vector, to_bytes
 from vectable.drivers.postgres import ours
 from vectable.interfaces import Candidates
 
-_PAGE_BYTES = 4 << 20
 _MOST_BYTES = 32 << 20
 _SPARE, _GROWTH, _ATTEMPTS = 100, 8, 2
 """Where many rows are about equally near, a few more prove what another scan would have to."""
@@ -41,7 +41,7 @@ def servable_sql(layout: Layout, version: Version) -> str:
     if version.id not in layout.place.versions:
         raise gone("a version")
     cells = cells_name(version.id)
-    if _serves_stale(layout, version):
+    if serves_stale(layout.table, version):
         return f"{cells}.want IS NOT NULL AND {cells}.vector IS NOT NULL"
     # The server keeps statistics of states, and none of how often two columns are equal.
     current = f"{cells}.state = 'ready' AND {cells}.vector IS NOT NULL"
@@ -81,17 +81,10 @@ async def _sorted_there(
     """None when the server's distances do not prove that nothing nearer was left out."""
     sql, params = statement(layout, version, vector, wanted, condition)
     rows = await reader.rows(sql, params)
-    best = sorted(
-        zip(
-            distances(vector, stack([row[1] for row in rows], version.dimensions), version.metric).tolist(),
-            (row[0] for row in rows),
-            strict=True,
-        )
-    )
-    if len(rows) == wanted and not _proved(rows, best[k - 1][0], vector, version):
+    apart = apart_of(rows, version, vector).tolist()
+    if len(rows) == wanted and not _proved(rows, sorted(apart)[k - 1], vector, version):
         return None
-    best, _ = _trimmed(best, k)
-    return Candidates([found for _, found in best], complete=True)
+    return nearest_of(zip(apart, (row[0] for row in rows), strict=True), k)
 
 
 def statement(
@@ -137,35 +130,8 @@ async def _compared_here(
     """By every servable vector there is; memory stays flat."""
     key, rest = sources_sql(layout, version, condition)
     sql = f"SELECT {key}, {cells_name(version.id)}.vector {rest}"
-    size = max(1, min(4_096, _PAGE_BYTES // (4 * version.dimensions)))
-    best: list[tuple[float, KeyBytes]] = []
-    bound = np.inf
-    async with aclosing(reader.pages(sql, condition.params, size)) as pages:
+    found = Nearest(version, vector, k)
+    async with aclosing(reader.pages(sql, condition.params, found.page)) as pages:
         async for page in pages:
-            matrix = stack([row[1] for row in page], version.dimensions)
-            apart = distances(vector, matrix, version.metric)
-            near = np.flatnonzero(apart <= bound)
-            best += [(float(apart[i]), page[i][0]) for i in near]
-            if len(best) >= 2 * k:
-                best, bound = _trimmed(best, k)
-    best, _ = _trimmed(best, k)
-    return Candidates([key for _, key in best], complete=True)
-
-
-def _trimmed(best: list[tuple[float, KeyBytes]], k: int) -> tuple[list[tuple[float, KeyBytes]], float]:
-    """Sorted, without what is farther than the k-th, and how far that is."""
-    best.sort()
-    if len(best) <= k:
-        return best, float("inf")
-    bound = best[k - 1][0]
-    end = k
-    while end < len(best) and best[end][0] == bound:
-        end += 1
-    return best[:end], bound
-
-
-def _serves_stale(layout: Layout, version: Version) -> bool:
-    for column, live in layout.table.versions:
-        if live.id == version.id:
-            return column.serves_stale
-    raise gone("a version")
+            found.add(page)
+    return found.candidates()

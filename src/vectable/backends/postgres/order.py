@@ -9,14 +9,8 @@ from vectable.backends.postgres.layout import expression
 from vectable.backends.postgres.values import CASTS
 from vectable.core.predicate import Target, resolve
 from vectable.core.query import OrderTerm
-from vectable.core.schema import ORDERED_TYPES, Table
+from vectable.core.schema import Table
 from vectable.interfaces import Position
-
-
-def native(table: Table, order: Sequence[OrderTerm]) -> bool:
-    """Whether PostgreSQL orders these terms as we do. It does not for JSON, lists, images and vectors."""
-    targets = [resolve(term.column, table) for term in order]
-    return all(t.state or (t.type in ORDERED_TYPES and not t.path) for t in targets)
 
 
 def order_by(table: Table, order: Sequence[OrderTerm]) -> tuple[str, list[str]]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from vectable.backends.answer import CELL_PARTS, FIXED, Answer
-from vectable.backends.postgres.layout import Layout, cells_name, expression, gone
+from vectable.backends.answer import CELL_PARTS, Answer, read_from, remembered
+from vectable.backends.postgres.layout import Layout, cells_name, expression
 from vectable.backends.postgres.values import decoder
-from vectable.core.predicate import Target, resolve
+from vectable.backends.refusals import gone
+from vectable.core.predicate import Target
 from vectable.core.schema import ColumnType
 
 SqlRow = Sequence[Any]
-_CACHED = 128
 
 
 class Selection(Answer):
@@ -20,20 +21,15 @@ class Selection(Answer):
     join for it."""
 
     def __init__(self, layout: Layout, columns: Sequence[str], versions: Sequence[str]) -> None:
-        self.versions: list[str] = list(versions)
-        sources: dict[str, int] = {}
-        readers: list[tuple[str, int, Target]] = []
-        for name in columns:
-            target = resolve(name, layout.table)
-            if (
-                target.column.type is not ColumnType.VECTOR
-                and target.column.id not in layout.place.expressions
-            ):
-                raise gone(f"column {target.column.name!r}")
-            sql, version = expression(target)
-            if version is not None:
-                self.versions.append(version)
-            readers.append((name, sources.setdefault(sql, FIXED + len(sources)), target))
+
+        def stored(target: Target) -> tuple[str, str | None]:
+            column = target.column
+            if column.type is not ColumnType.VECTOR and column.id not in layout.place.expressions:
+                raise gone(f"column {column.name!r}")
+            return expression(target)
+
+        readers, sources, needed = read_from(layout.table, columns, stored)
+        self.versions = [*versions, *needed]
         for version in self.versions:
             if version not in layout.place.versions:
                 raise gone("a version")
@@ -52,10 +48,4 @@ class Selection(Answer):
 def selection(layout: Layout, columns: Sequence[str], versions: Sequence[str]) -> Selection:
     """The selection for these columns and versions, made once. Raises StaleGeneration for what is not
     stored."""
-    asked = (tuple(columns), tuple(versions))
-    found: Selection | None = layout.selections.get(asked)
-    if found is None:
-        if len(layout.selections) >= _CACHED:
-            layout.selections.clear()
-        found = layout.selections[asked] = Selection(layout, *asked)
-    return found
+    return remembered(layout.selections, columns, versions, partial(Selection, layout))

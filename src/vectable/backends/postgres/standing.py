@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vectable.backends.refusals import not_found as not_found
 from vectable.core.mark import Mark
 from vectable.core.schema import Table
-from vectable.errors import MarkExpired, TableNotFound
+from vectable.errors import MarkExpired
 
 _HINT = "read the table from the start"
 _SNAPSHOT = re.compile(r"(\d{1,19}):(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)")
@@ -65,11 +66,6 @@ class Standing:
     floor: int
     """Deletions by transactions below it may have been forgotten."""
     snapshot: Snapshot
-
-
-def not_found(table: Table) -> TableNotFound:
-    """The error for a table that is not stored."""
-    return TableNotFound(f"table {table.full_name!r} does not exist", hint="it may have been dropped")
 
 
 def make_mark(incarnation: str, table: Table, snapshot: Snapshot) -> Mark:

@@ -60,8 +60,7 @@ async def get_unchanged(
     found = await driver.read(read)
     if not found or not found[0][-1]:
         return None
-    by_key = {row[0]: row for row in found if row[0] is not None}
-    return chosen.batch([by_key[key] for key in keys if key in by_key])
+    return chosen.asked(keys, found)
 
 
 def _unchanged(place: Place) -> str:

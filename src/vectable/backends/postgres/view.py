@@ -9,12 +9,13 @@ from typing import Any
 
 from asyncpg import exceptions as pg
 
+from vectable.backends.compared import Placed, native
+from vectable.backends.compile.filter import Filter
 from vectable.backends.postgres import by_index
 from vectable.backends.postgres import nearest as exact
-from vectable.backends.postgres.filter import Filter
 from vectable.backends.postgres.indexes import settings
-from vectable.backends.postgres.layout import KEY, XID, Layout, cells_name, gone
-from vectable.backends.postgres.order import after_sql, native, order_by
+from vectable.backends.postgres.layout import KEY, XID, Layout, cells_name
+from vectable.backends.postgres.order import after_sql, order_by
 from vectable.backends.postgres.select import Selection, SqlRow, selection
 from vectable.backends.postgres.standing import (
     Standing,
@@ -22,8 +23,8 @@ from vectable.backends.postgres.standing import (
     check_not_forgotten,
     snapshot_of,
 )
+from vectable.backends.refusals import gone
 from vectable.core.cell import CELL_STATES
-from vectable.core.evaluate import order_key
 from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.query import OrderTerm
@@ -103,11 +104,10 @@ class PostgresView:
         chosen = selection(self._layout, columns, versions)
         tables = self._layout.joined(chosen.versions)
         sql = f"SELECT {chosen.expressions} {tables} WHERE t.key = ANY ($1::bytea[])"
-        found: dict[KeyBytes, SqlRow] = {}
+        found: list[SqlRow] = []
         for start in range(0, len(keys), _KEYS):
-            for row in await self.rows(sql, (list(keys[start : start + _KEYS]),)):
-                found[row[0]] = row
-        return chosen.batch([found[key] for key in keys if key in found])
+            found += await self.rows(sql, (list(keys[start : start + _KEYS]),))
+        return chosen.asked(keys, found)
 
     async def scan(
         self,
@@ -167,21 +167,14 @@ class PostgresView:
     ) -> AsyncGenerator[RecordBatch, None]:
         """For orders PostgreSQL does not have (JSON): sorts keys in memory, then reads the rows page by
         page."""
-        names = [term.column for term in order]
-        chosen = selection(self._layout, names, ())
+        placed = Placed(order)
+        chosen = selection(self._layout, placed.columns, ())
         tables = self._layout.joined([*chosen.versions, *condition.versions])
         sql = f"SELECT {chosen.expressions} {tables} WHERE {condition.text}"
-        placed: list[tuple[Any, ...]] = []
         async with aclosing(self.pages(sql, condition.params)) as pages:
             async for page in pages:
-                batch = chosen.batch(page)
-                values = [batch.columns[name] for name in names]
-                placed += [order_key([v[i] for v in values], order, key) for i, key in enumerate(batch.keys)]
-        placed.sort()
-        if after is not None:
-            start = order_key(after.values, order, after.key)
-            placed = [found for found in placed if found > start]
-        keys = [found[-1] for found in placed[:limit]]
+                placed.add(chosen.batch(page))
+        keys = placed.keys(after, limit)
         for at in range(0, len(keys), BATCH):
             yield await self.get(keys[at : at + BATCH], columns, versions)
 

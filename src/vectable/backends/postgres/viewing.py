@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 
-from vectable.backends.postgres.layout import XID, Layouts, Place, cells_name, gone
+from vectable.backends.postgres.layout import XID, Layouts, Place, cells_name
 from vectable.backends.postgres.place import find_place
 from vectable.backends.postgres.standing import (
     Snapshot,
     Standing,
     any_changed_since,
     make_mark,
-    not_found,
     snapshot_of,
 )
 from vectable.backends.postgres.view import GONE, PostgresView
+from vectable.backends.refusals import gone, not_found
 from vectable.core.mark import Mark
 from vectable.core.schema import Table
 from vectable.drivers.postgres import Connection, PostgresDriver, ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from vectable.backends.refusals import changed, not_found
 from vectable.backends.sqlite.layout import (
     Layout,
     cells_name,
@@ -16,7 +17,6 @@ from vectable.backends.sqlite.standing import find_standing
 from vectable.backends.sqlite.values import encoder
 from vectable.core.schema import Column
 from vectable.core.values import check_default
-from vectable.errors import StaleGeneration, TableNotFound
 
 _STATE = """state TEXT AS (CASE
         WHEN want IS NULL THEN 'empty'
@@ -32,7 +32,7 @@ def alter(connection: sqlite3.Connection, layout: Layout, *, create: bool) -> No
     standing = find_standing(connection, table)
     if standing is None:
         if not create:
-            raise TableNotFound(f"table {table.full_name!r} does not exist", hint="it may have been dropped")
+            raise not_found(table)
         _create(connection, layout)
     else:
         _check_generation(layout, standing.generation)
@@ -71,9 +71,7 @@ def missing_parts(connection: sqlite3.Connection, layout: Layout) -> list[str]:
 
 def _check_generation(layout: Layout, current: int) -> None:
     if layout.table.generation < current:
-        raise StaleGeneration(
-            f"table {layout.table.full_name!r} has changed", hint="read the definition again"
-        )
+        raise changed(layout.table)
 
 
 def _create(connection: sqlite3.Connection, layout: Layout) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from vectable.backends.answer import Asked
+from vectable.backends.refusals import gone
 from vectable.backends.sqlite.values import DECLARED, encoder
 from vectable.core.predicate import Target
 from vectable.core.rows import Put
 from vectable.core.schema import Column, ColumnType, Index, Table
-from vectable.errors import StaleGeneration
 
 _PLAIN = re.compile(r"[0-9a-z]{1,64}")
 _CACHED = 256
@@ -37,11 +38,6 @@ def index_name(index: Index) -> str:
     return physical("i", index.id)
 
 
-def gone(what: str) -> StaleGeneration:
-    """The error for a definition that names what is no longer (or not yet) stored."""
-    return StaleGeneration(f"{what} of this definition is not stored", hint="read the definition again")
-
-
 class Layout:
     """Names and statements for one definition of a table."""
 
@@ -51,7 +47,7 @@ class Layout:
         self.tombstones = physical("d", table.id)
         self.columns = table.stored_columns
         self.versions = [version.id for _, version in table.versions]
-        self.selections: dict[Any, Any] = {}
+        self.selections: dict[Asked, Any] = {}
         """Prepared by `select`, by what is asked for."""
 
     @cached_property

@@ -9,14 +9,7 @@ from vectable.backends.sqlite.layout import Layout
 from vectable.backends.sqlite.values import encoder
 from vectable.core.predicate import Target, resolve
 from vectable.core.query import OrderTerm
-from vectable.core.schema import ORDERED_TYPES
 from vectable.interfaces import Position
-
-
-def native(layout: Layout, order: Sequence[OrderTerm]) -> bool:
-    """Whether SQLite orders these terms as we do. It does not for JSON, lists, images and vectors."""
-    targets = [resolve(term.column, layout.table) for term in order]
-    return all(t.state or (t.type in ORDERED_TYPES and not t.path) for t in targets)
 
 
 def order_by(layout: Layout, order: Sequence[OrderTerm]) -> tuple[str, list[str]]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from vectable.backends.answer import CELL_PARTS, FIXED, Answer
+from vectable.backends.answer import CELL_PARTS, Answer, read_from, remembered
 from vectable.backends.sqlite.layout import Layout, cells_name
 from vectable.backends.sqlite.values import decoder
 from vectable.core.key import KeyBytes
-from vectable.core.predicate import Target, resolve
 
 SqlRow = tuple[Any, ...]
 IN_LIST = 512
 """So many keys at most are looked up by one statement."""
-_CACHED = 128
 
 
 def joins(layout: Layout, versions: Sequence[str], rows: str | None = None) -> str:
@@ -30,15 +29,8 @@ class Selection(Answer):
     """Columns and cells to read. `expressions` is the SQL list, `versions` the cells to join for it."""
 
     def __init__(self, layout: Layout, columns: Sequence[str], versions: Sequence[str]) -> None:
-        self.versions: list[str] = list(versions)
-        sources: dict[str, int] = {}
-        readers: list[tuple[str, int, Target]] = []
-        for name in columns:
-            target = resolve(name, layout.table)
-            sql, version = layout.expression(target)
-            if version is not None:
-                self.versions.append(version)
-            readers.append((name, sources.setdefault(sql, FIXED + len(sources)), target))
+        readers, sources, needed = read_from(layout.table, columns, layout.expression)
+        self.versions = [*versions, *needed]
         expressions = ["t.key", "t.seq", *sources]
         super().__init__(readers, versions, len(expressions), decoder)
         for version in versions:
@@ -55,10 +47,4 @@ def padded(keys: Sequence[KeyBytes]) -> list[KeyBytes]:
 
 def selection(layout: Layout, columns: Sequence[str], versions: Sequence[str]) -> Selection:
     """The selection for these columns and versions, made once."""
-    asked = (tuple(columns), tuple(versions))
-    found: Selection | None = layout.selections.get(asked)
-    if found is None:
-        if len(layout.selections) >= _CACHED:
-            layout.selections.clear()
-        found = layout.selections[asked] = Selection(layout, *asked)
-    return found
+    return remembered(layout.selections, columns, versions, partial(Selection, layout))

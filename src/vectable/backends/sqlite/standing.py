@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
+from vectable.backends.refusals import not_found
 from vectable.core.mark import Mark
 from vectable.core.schema import Table
-from vectable.errors import MarkExpired, TableNotFound
+from vectable.errors import MarkExpired
 from vectable.interfaces import Noted
 
 _HINT = "read the table from the start"
@@ -46,7 +47,7 @@ def standing_of(connection: sqlite3.Connection, table: Table) -> Standing:
     """Raises TableNotFound."""
     found = find_standing(connection, table)
     if found is None:
-        raise TableNotFound(f"table {table.full_name!r} does not exist", hint="it may have been dropped")
+        raise not_found(table)
     return found
 
 

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
+from vectable.backends.compared import Placed, native
+from vectable.backends.compile.filter import Filter
+from vectable.backends.refusals import gone
 from vectable.backends.sqlite import nearest as exact
-from vectable.backends.sqlite.filter import Filter
 from vectable.backends.sqlite.fit import missing_parts
-from vectable.backends.sqlite.layout import Layout, cells_name, gone
-from vectable.backends.sqlite.order import after_sql, native, order_by
+from vectable.backends.sqlite.layout import Layout, cells_name
+from vectable.backends.sqlite.order import after_sql, order_by
 from vectable.backends.sqlite.select import IN_LIST, SqlRow, joins, padded, selection
 from vectable.backends.sqlite.standing import (
     PLACE,
@@ -24,7 +26,6 @@ from vectable.backends.sqlite.standing import (
     standing_of,
 )
 from vectable.core.cell import CELL_STATES
-from vectable.core.evaluate import order_key
 from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.query import OrderTerm
@@ -103,13 +104,12 @@ class SqliteView:
     def _get(self, keys: Sequence[KeyBytes], columns: Sequence[str], versions: Sequence[str]) -> RecordBatch:
         chosen = selection(self._layout, columns, versions)
         head = f"SELECT {chosen.expressions} {joins(self._layout, chosen.versions)} WHERE t.key IN "
-        found: dict[KeyBytes, SqlRow] = {}
+        found: list[SqlRow] = []
         for start in range(0, len(keys), IN_LIST):
             chunk = padded(keys[start : start + IN_LIST])
             marks = ",".join("?" * len(chunk))
-            for row in self.rows(f"{head}({marks})", chunk):
-                found[row[0]] = row
-        return chosen.batch([found[key] for key in keys if key in found])
+            found += self.rows(f"{head}({marks})", chunk)
+        return chosen.asked(keys, found)
 
     async def scan(
         self,
@@ -121,7 +121,7 @@ class SqliteView:
         limit: int | None = None,
     ) -> AsyncIterator[RecordBatch]:
         """Rows passing `where.native` in order, in batches of at most 1,000."""
-        if not native(self._layout, order):
+        if not native(self._layout.table, order):
             for batch in self._sorted_here(where.native, columns, versions, order, after, limit):
                 yield batch
             return
@@ -149,20 +149,13 @@ class SqliteView:
         limit: int | None,
     ) -> Iterator[RecordBatch]:
         """For orders SQLite does not have (JSON): sorts keys in memory, then reads the rows page by page."""
-        names = [term.column for term in order]
-        chosen = selection(self._layout, names, ())
+        placed = Placed(order)
+        chosen = selection(self._layout, placed.columns, ())
         tables = joins(self._layout, [*chosen.versions, *condition.versions])
         sql = f"SELECT {chosen.expressions} {tables} WHERE {condition.text}"
-        placed: list[tuple[Any, ...]] = []
         for page in self.pages(sql, condition.params):
-            batch = chosen.batch(page)
-            values = [batch.columns[name] for name in names]
-            placed += [order_key([v[i] for v in values], order, key) for i, key in enumerate(batch.keys)]
-        placed.sort()
-        if after is not None:
-            start = order_key(after.values, order, after.key)
-            placed = [found for found in placed if found > start]
-        keys = [found[-1] for found in placed[:limit]]
+            placed.add(chosen.batch(page))
+        keys = placed.keys(after, limit)
         for at in range(0, len(keys), BATCH):
             yield self._get(keys[at : at + BATCH], columns, versions)
 
@@ -239,8 +232,7 @@ def get_unchanged(
             driver.give(connection)
     if not rows or not same_place(since, layout.table, noted, rows[0][-PLACE_WIDTH:]):
         return None
-    found = {row[0]: row for row in rows if row[0] is not None}
-    return chosen.batch([found[key] for key in keys if key in found])
+    return chosen.asked(keys, rows)
 
 
 class Viewing:

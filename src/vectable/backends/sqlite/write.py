@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from vectable.backends.refusals import key_exists
-from vectable.backends.sqlite.layout import Layout, cells_name, gone
+from vectable.backends.refusals import changed, gone, key_exists
+from vectable.backends.sqlite.layout import Layout, cells_name
 from vectable.backends.sqlite.standing import Standing, make_mark, standing_of
 from vectable.core.cell import Cell
 from vectable.core.key import KeyBytes
 from vectable.core.rows import CellWrite, Delete, Outcome, Put, Receipt, WriteBatch
-from vectable.errors import KeyExists, StaleGeneration
+from vectable.errors import KeyExists
 
 Values = tuple[Any, ...]
 _CHUNK = 500
@@ -33,7 +33,7 @@ def write(
     table = layout.table
     standing = standing_of(connection, table)
     if batch.generation != standing.generation:
-        raise StaleGeneration(f"table {table.full_name!r} has changed", hint="read the definition again")
+        raise changed(table)
     draft = _Draft(connection, layout, standing, batch)
     outcomes: list[Outcome] = [draft.put(p, v) for p, v in zip(batch.puts, values, strict=True)]
     outcomes += [draft.delete(d) for d in batch.deletes]

@@ -13,11 +13,10 @@ from vectable.backends.postgres.foreign.definition import definition_of
 from vectable.backends.postgres.foreign.inspect import check_watermark, inspect
 from vectable.backends.postgres.foreign.place import Theirs, find_theirs
 from vectable.backends.postgres.foreign.record import Attached, queue, sidecar
-from vectable.backends.postgres.standing import not_found
+from vectable.backends.refusals import changed, not_found
 from vectable.core.foreign import Noticed
 from vectable.core.schema import ForeignColumn, Table
 from vectable.drivers.postgres import SCHEMA, Connection, PostgresDriver, quote
-from vectable.errors import StaleGeneration
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -155,9 +154,7 @@ class PostgresForeignTables:
             if row is None or row[1] is None:
                 raise not_found(table)
             if row[0] != table.generation:
-                raise StaleGeneration(
-                    f"table {table.full_name!r} has changed", hint="read the definition again"
-                )
+                raise changed(table)
             attached = Attached.model_validate_json(row[1])
             return await attempt(connection, attached, await find_theirs(connection, table, attached))
 
