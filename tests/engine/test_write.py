@@ -263,6 +263,30 @@ async def test_a_source_that_fails_leaves_what_it_gave_before(engine: Engine) ->
     assert [row["id"] for row in await engine.rows("t")] == ["a", "b"]
 
 
+async def test_a_cancelled_stream_keeps_what_it_told_and_no_more(engine: Engine) -> None:
+    await engine.catalog.create(LOCAL, "t", COLUMNS)
+    told: list[int] = []
+    both = asyncio.Event()
+
+    def progress(rows: int, _: int) -> None:
+        told.append(rows)
+        if rows == 20:
+            both.set()
+
+    async def batches() -> AsyncIterator[list[dict[str, Any]]]:
+        for start in (0, 10):
+            yield [{"id": f"{start + i:03}"} for i in range(10)]
+        await asyncio.Event().wait()
+
+    stream = asyncio.create_task(engine.writer.insert_stream(LOCAL, "t", batches(), progress=progress))
+    await both.wait()
+    stream.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stream
+    assert told == [10, 20]
+    assert len(await engine.rows("t")) == 20
+
+
 async def test_many_arrays_are_checked_like_each_by_itself(engine: Engine) -> None:
     columns: dict[str, Any] = {"v": {"type": "vector", "dimensions": 3}}
     await engine.catalog.create(LOCAL, "t", columns)
