@@ -58,9 +58,17 @@ def one_by_one(table: Table, rows: list[Any]) -> list[Prepared] | VectableError:
 
 def together(table: Table, rows: list[Any]) -> list[Prepared] | VectableError:
     try:
-        return row_check(table).rows(rows, str)
+        found = row_check(table).rows(rows, str)
     except VectableError as error:
         return error
+    return [
+        Prepared(
+            key,
+            {name: values[i] for name, values in found.columns.items()},
+            {version: vectors[i] for version, vectors in found.given.items()},
+        )
+        for i, key in enumerate(found.keys)
+    ]
 
 
 @given(rows())

@@ -89,21 +89,27 @@ def check_vector(value: object, dimensions: int, metric: Metric) -> Vector:
     return vector
 
 
-def stored_arrays(values: Sequence[object], dimensions: int, metric: Metric) -> list[bytes] | None:
-    """The stored forms of many vectors at once, where all are good numpy arrays of one type of number; else
-    None, and `check_vector` says of each what it is."""
+def fill_rows(matrix: Matrix, values: Sequence[object], metric: Metric) -> bool:
+    """Puts the stored forms of `values` into `matrix` (their number, dimensions), where all are good numpy
+    arrays of one type of number; whether they are. Where not, what `matrix` holds means nothing, and
+    `check_vector` says of each what it is."""
     first = values[0] if values else None
     if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiu":
-        return None
-    form, shape = first.dtype, (dimensions,)
-    if not all(type(v) is np.ndarray and v.dtype == form and v.shape == shape for v in values):
-        return None
-    with np.errstate(over="ignore"):
-        matrix = np.array(values, dtype=_LITTLE_FLOAT32)
-    if not np.isfinite(matrix).all() or (metric is Metric.COSINE and not matrix.any(axis=1).all()):
-        return None
-    data, size = matrix.tobytes(), 4 * dimensions
-    return [data[at : at + size] for at in range(0, len(data), size)]
+        return False
+    form, shape = first.dtype, matrix.shape[1:]
+    arrays: Sequence[Any] = values
+    for value in arrays:
+        if type(value) is not np.ndarray or value.shape != shape:
+            return False
+        if value.dtype is not form and value.dtype != form:
+            return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.concatenate(arrays, out=matrix.reshape(-1), casting="unsafe")
+        squares = np.vecdot(matrix, matrix)
+    # One look at each component settles nearly all: a sum of squares is finite only where they all are.
+    if np.isfinite(squares).all() and (metric is not Metric.COSINE or squares.all()):
+        return True
+    return bool(np.isfinite(matrix).all() and (metric is not Metric.COSINE or matrix.any(axis=1).all()))
 
 
 def to_bytes(vector: Vector) -> bytes:

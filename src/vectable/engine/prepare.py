@@ -1,4 +1,4 @@
-"""From what users give to rows that may be stored: checked values, keys, stored vectors, wanted contents."""
+"""From what users give to rows that may be stored: checked values, keys, stored vectors."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import repeat
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from vectable.core.cell import GIVEN
-from vectable.core.key import KeyBytes, decode_key, encode_key, encode_texts
-from vectable.core.recipe import content_key, render
-from vectable.core.rows import Guard, OnConflict, Put, Row
+from vectable.core.key import KeyBytes, encode_key, encode_texts
+from vectable.core.puts import StoredVectors
+from vectable.core.rows import Row
 from vectable.core.schema import Column, ColumnType, Table
 from vectable.core.values import all_kept, check_default, value_check
-from vectable.core.vectors import check_vector, stored_arrays, to_bytes
+from vectable.core.vectors import check_vector, fill_rows, to_bytes
 from vectable.engine.definitions import RESERVED
-from vectable.errors import InvalidInput, InvalidRow, KeyExists, TooLarge, VectableError, did_you_mean
+from vectable.errors import InvalidInput, InvalidRow, TooLarge, VectableError, did_you_mean
 
 _ABSENT = object()
-_TOGETHER = 64
-KeyOut = Any
-"""A key as users see it: its one part, or a list of parts."""
+_TOGETHER = 128
 
 
 class Prepared(NamedTuple):
@@ -33,6 +30,23 @@ class Prepared(NamedTuple):
     key: KeyBytes
     values: Row
     given: Mapping[str, bytes | None]
+
+
+class PreparedColumns(NamedTuple):
+    """Rows ready to be written, by column: every stored one by name, and the vectors the user gave by version
+    id."""
+
+    keys: list[KeyBytes]
+    columns: dict[str, list[Any]]
+    given: dict[str, StoredVectors]
+
+    def take(self, positions: Sequence[int]) -> PreparedColumns:
+        """Those at `positions`, in that order."""
+        return PreparedColumns(
+            [self.keys[i] for i in positions],
+            {name: [values[i] for i in positions] for name, values in self.columns.items()},
+            {version: vectors.take(positions) for version, vectors in self.given.items()},
+        )
 
 
 class RowCheck:
@@ -47,68 +61,88 @@ class RowCheck:
         self._computed = {c.name for c in table.vector_columns if c.embedding is not None}
         self._known = frozenset(c.name for c in table.columns) - self._computed
 
-    def rows(self, rows: Sequence[Mapping[str, Any]], make_id: Callable[[int], str]) -> list[Prepared]:
-        """Every row as `row` has it, with a look at many vectors at once where they are arrays."""
-        prepared: list[Prepared] = []
+    def rows(self, rows: Sequence[Mapping[str, Any]], make_id: Callable[[int], str]) -> PreparedColumns:
+        """Every row as `row` has it, with a look at many at once where nothing is wrong with them."""
+        given = {c.version.id: StoredVectors.room(len(rows), c.version.dimensions) for c in self._vectors}
+        into = PreparedColumns([], {column.name: [] for column, _, _ in self._stored}, given)
         for start in range(0, len(rows), _TOGETHER):
             part = rows[start : start + _TOGETHER]
-            stored = [(c.version.id, v) for c in self._vectors if (v := self._arrays(part, c)) is not None]
-            whole = len(stored) == len(self._vectors)
-            if whole and (alike := self._alike(part, stored)) is not None:
-                prepared += alike
+            if self._together(part, start, make_id, into):
                 continue
-            stored = stored if whole else []  # else each is looked at by itself
-            for i, row in enumerate(part):
-                given = {version: vectors[i] for version, vectors in stored} if stored else None
-                prepared.append(self.row(row, start + i, make_id, given))
-        return prepared
+            for position, row in enumerate(part, start):
+                one = self.row(row, position, make_id)
+                into.keys.append(one.key)
+                for name, value in one.values.items():
+                    into.columns[name].append(value)
+                for version, vector in one.given.items():
+                    into.given[version].put(position, vector)
+        return into
 
-    def _alike(
-        self, rows: Sequence[Mapping[str, Any]], stored: Sequence[tuple[str, Sequence[bytes]]]
-    ) -> list[Prepared] | None:
-        """All the rows, column by column, where they have the same columns and nothing in them needs to be
-        changed; else None."""
-        names = rows[0].keys()
-        if not names <= self._known or not all(type(row) is dict and row.keys() == names for row in rows):
-            return None
+    def _together(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        start: int,
+        make_id: Callable[[int], str],
+        into: PreparedColumns,
+    ) -> bool:
+        """Adds all the rows, column by column, where every one of them is good; else nothing, and `row` says
+        what is wrong with which."""
+        given = self._by_column(rows)
+        if given is None:
+            return False
         columns: dict[str, list[Any]] = {}
-        for column, _, default in self._stored:
-            if column.name not in names:
-                if default is not None or not column.nullable:
-                    return None
-                columns[column.name] = [None] * len(rows)
-                continue
-            values = columns[column.name] = [row[column.name] for row in rows]
-            if not all_kept(column.type, values) or (not column.nullable and None in values):
-                return None
+        for column, check, default in self._stored:
+            values = given.get(column.name) or [_ABSENT] * len(rows)
+            if self._generated and column.name == "id":
+                values = [
+                    make_id(position) if value is _ABSENT or value is None else value
+                    for position, value in enumerate(values, start)
+                ]
+            kept = _kept(column, check, default, values)
+            if kept is None:
+                return False
+            columns[column.name] = kept
         parts = [columns[name] for name in self._key_names]
         try:
             text = len(parts) == 1 and self.table.key_columns[0].type is ColumnType.STRING
             keys = encode_texts(parts[0]) if text else list(map(encode_key, zip(*parts, strict=True)))
         except InvalidInput:
-            return None
-        of_rows = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
-        versions = [version for version, _ in stored]
-        vectors = zip(*(found for _, found in stored), strict=True) if stored else repeat((), len(rows))
-        given = (dict(zip(versions, found, strict=True)) for found in vectors)
-        return list(map(Prepared, keys, of_rows, given))
+            return False
+        for column in self._vectors:
+            values = given.get(column.name) or [None] * len(rows)
+            if not _fill(into.given[column.version.id], start, column, values):
+                return False
+        into.keys.extend(keys)
+        for name, kept in columns.items():
+            into.columns[name].extend(kept)
+        return True
 
-    @staticmethod
-    def _arrays(rows: Sequence[Mapping[str, Any]], column: Column) -> list[bytes] | None:
+    def _by_column(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]] | None:
+        """What the rows hold, by column; None where one is no mapping or has a column the table has not."""
+        names = list(rows[0]) if type(rows[0]) is dict else []
+        if len(names) > 1 and set(map(type, rows)) == {dict} and set(map(len, rows)) == {len(names)}:
+            try:
+                found = list(map(itemgetter(*names), rows))
+            except KeyError:
+                pass  # as many columns, but not the same
+            else:
+                if not self._known.issuperset(names):
+                    return None
+                return dict(zip(names, map(list, zip(*found, strict=True)), strict=True))
         if not all(isinstance(row, Mapping) for row in rows):
             return None
-        values = [row.get(column.name) for row in rows]
-        return stored_arrays(values, column.version.dimensions, column.version.metric)
+        named = set().union(*rows)
+        if not named <= self._known:
+            return None
+        return {name: [row.get(name, _ABSENT) for row in rows] for name in named}
 
     def row(
         self,
         row: Mapping[str, Any],
         position: int,
         make_id: Callable[[int], str],
-        given: Mapping[str, bytes | None] | None = None,
     ) -> Prepared:
-        """Raises InvalidRow or TooLarge, naming the row's position and the column. `given`: the vectors'
-        stored forms, where they are known already."""
+        """Raises InvalidRow or TooLarge, naming the row's position and the column."""
         if not isinstance(row, Mapping):
             raise InvalidRow(
                 f"row {position} is a {type(row).__name__}, not an object", context={"row": position}
@@ -125,8 +159,7 @@ class RowCheck:
                 values[column.name] = check(value)
             except (InvalidInput, TooLarge) as error:
                 raise _bad(position, column, error) from None
-        if given is None:
-            given = {c.version.id: self._vector(row.get(c.name), c, position) for c in self._vectors}
+        given = {c.version.id: self._vector(row.get(c.name), c, position) for c in self._vectors}
         try:
             key = encode_key(tuple(map(values.__getitem__, self._key_names)))
         except InvalidInput as error:
@@ -184,6 +217,39 @@ class RowCheck:
             else did_you_mean(str(name), self._known, "columns"),
             context={"row": position, "column": str(name)},
         )
+
+
+def _kept(
+    column: Column, check: Callable[[object], Any], default: Any, values: list[Any]
+) -> list[Any] | None:
+    """The kept forms of a stored column's values, `_ABSENT` among them; None where one is not good."""
+    if not all_kept(column.type, values):
+        try:
+            values = [
+                default if value is _ABSENT else None if value is None else check(value) for value in values
+            ]
+        except (InvalidInput, TooLarge):
+            return None
+    return None if not column.nullable and None in values else values
+
+
+def _fill(vectors: StoredVectors, start: int, column: Column, values: list[Any]) -> bool:
+    """Puts the stored forms of a column's values where they belong, from `start` on; False where one is not
+    good."""
+    dimensions, metric = column.version.dimensions, column.version.metric
+    if fill_rows(vectors.matrix[start : start + len(values)], values, metric):
+        return True
+    for position, value in enumerate(values, start):
+        if value is None or value is _ABSENT:
+            if not column.nullable:
+                return False
+            vectors.put(position, None)
+            continue
+        try:
+            vectors.matrix[position] = check_vector(value, dimensions, metric)
+        except InvalidInput:
+            return False
+    return True
 
 
 class _Definition:
@@ -280,71 +346,3 @@ def _version7(raw: bytes) -> bytes:
     marked[6] = 0x70 | (marked[6] & 0x0F)
     marked[8] = 0x80 | (marked[8] & 0x3F)
     return bytes(marked)
-
-
-def wanted(table: Table, rows: Sequence[Prepared]) -> list[dict[str, bytes | None]]:
-    """The content key each row wants, by version id, for every live version; GIVEN for a vector the user
-    gave, None where there is nothing to embed."""
-    defaults = {c.name: check_default(c) for c in table.stored_columns if c.default is not None}
-    wants: list[dict[str, bytes | None]] = [
-        {version: None if vector is None else GIVEN for version, vector in row.given.items()} for row in rows
-    ]
-    for column, version in table.versions:
-        if column.embedding is None:
-            continue
-        for row, want in zip(rows, wants, strict=True):
-            content = render(column.embedding.template, row.values, defaults)
-            want[version.id] = (
-                None if content is None else content_key(version.identity or "", version.prompt, content)
-            )
-    return wants
-
-
-def key_out(key: KeyBytes) -> KeyOut:
-    """The key as users see it."""
-    parts = decode_key(key)
-    return parts[0] if len(parts) == 1 else list(parts)
-
-
-def checked_rows(
-    table: Table, rows: Sequence[Mapping[str, Any]], make_id: Callable[[int], str]
-) -> tuple[list[Prepared], list[dict[str, bytes | None]]]:
-    """Rows ready to be written, and what each wants embedded. Raises InvalidRow."""
-    check = row_check(table)
-    prepared = check.rows(rows, make_id)
-    return prepared, wanted(table, prepared)
-
-
-def one_per_key(rows: Sequence[Prepared], on_conflict: OnConflict) -> tuple[list[int], int]:
-    """Positions to write when a key comes twice in one call (the last under replace, the first under skip),
-    and how many were left out. Raises KeyExists under error."""
-    positions: dict[KeyBytes, int] = {}
-    for position, row in enumerate(rows):
-        if row.key in positions:
-            if on_conflict == "error":
-                raise KeyExists(
-                    f"row {position} has the key of row {positions[row.key]}",
-                    hint="give each row its own key, or on_conflict replace or skip",
-                    context={"row": position, "keys": [str(key_out(row.key))]},
-                )
-            if on_conflict == "skip":
-                continue
-        positions[row.key] = position
-    return list(positions.values()), len(rows) - len(positions)
-
-
-def put_of(
-    row: Prepared, wants: Mapping[str, bytes | None], cached: Mapping[tuple[str, bytes], bytes], guard: Guard
-) -> Put:
-    """The write of one row, with the vectors that are known already, by version id and content key."""
-    vectors = {v: vector for v, vector in row.given.items() if vector is not None and v in wants}
-    if cached:
-        for version, want in wants.items():
-            if want is not None and want != GIVEN and (version, want) in cached:
-                vectors[version] = cached[version, want]
-    return Put(row.key, row.values, wants, vectors, guard)
-
-
-def is_open(put: Put) -> bool:
-    """Whether some cell may still have to be embedded."""
-    return any(want is not None and version not in put.vectors for version, want in put.wants.items())

@@ -15,13 +15,13 @@ from vectable.core.context import Context
 from vectable.core.evaluate import matches
 from vectable.core.key import KeyBytes
 from vectable.core.predicate import TRUE, Predicate, and_, bind, columns_of, parse_filter
+from vectable.core.puts import PutColumns
 from vectable.core.rows import (
     Delete,
     Guard,
     InsertResult,
     OnConflict,
     Outcome,
-    Put,
     RecordBatch,
     WriteBatch,
 )
@@ -30,17 +30,8 @@ from vectable.engine.ahead import one_ahead
 from vectable.engine.catalog import Catalog
 from vectable.engine.definitions import check_ours
 from vectable.engine.embed import Embedder
-from vectable.engine.prepare import (
-    check_assignable,
-    checked_rows,
-    ids_for,
-    is_open,
-    key_out,
-    one_per_key,
-    put_of,
-    row_check,
-    wanted,
-)
+from vectable.engine.prepare import check_assignable, ids_for, row_check
+from vectable.engine.puts import Wants, checked_puts, puts_of, wanted
 from vectable.engine.refresh import Refresher
 from vectable.engine.sweep import Sweeper
 from vectable.errors import (
@@ -67,7 +58,7 @@ class _Ready(NamedTuple):
     """Rows checked by one definition: what is to be written, and what is known of the result."""
 
     table: Table
-    puts: Sequence[Put]
+    puts: PutColumns
     result: InsertResult
 
 
@@ -188,36 +179,29 @@ class Writer:
         )
         self._marks[table.id] = receipt.mark
         _count(result, receipt.outcomes)
-        changed = [
-            put.key
-            for put, outcome in zip(puts, receipt.outcomes, strict=True)
-            if outcome in ("inserted", "replaced") and is_open(put)
-        ]
-        return table, result, changed
+        landed = ("inserted", "replaced")
+        return table, result, [puts.keys[i] for i in puts.unsettled() if receipt.outcomes[i] in landed]
 
     async def _ready(
         self, context: Context, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: OnConflict
     ) -> _Ready:
-        check = partial(checked_rows, table, rows, ids_for(context.idempotency_key))
-        prepared, wants = await asyncio.to_thread(check) if len(rows) > _IN_THREAD else check()
-        kept, duplicates = one_per_key(prepared, on_conflict)
-        cached = await self._cached(table, [wants[i] for i in kept])
-        guard = _GUARDS[on_conflict]
-        puts = [put_of(prepared[i], wants[i], cached, guard) for i in kept]
-        result = InsertResult(ids=[key_out(p.key) for p in prepared])
+        check = partial(checked_puts, table, rows, ids_for(context.idempotency_key), on_conflict)
+        checked = await asyncio.to_thread(check) if len(rows) > _IN_THREAD else check()
+        cached = await self._cached(table, checked.wants)
+        puts = puts_of(checked.rows, checked.wants, cached, _GUARDS[on_conflict])
+        result = InsertResult(ids=checked.ids)
+        duplicates = len(rows) - len(puts)
         result.replaced = duplicates if on_conflict == "replace" else 0
         result.skipped = duplicates if on_conflict == "skip" else 0
         return _Ready(table, puts, result)
 
-    async def _cached(
-        self, table: Table, wants: Sequence[Mapping[str, bytes | None]]
-    ) -> dict[tuple[str, bytes], bytes]:
+    async def _cached(self, table: Table, wants: Wants) -> dict[tuple[str, bytes], bytes]:
         """Vectors the cache holds, by version id and content key."""
         found: dict[tuple[str, bytes], bytes] = {}
         for column, version in table.versions:
             if column.embedding is None or not (column.embedding.cache and column.embedding.auto_update):
                 continue
-            keys = [w for w in (want.get(version.id) for want in wants) if w is not None]
+            keys = [want for want in wants.get(version.id, ()) if want is not None]
             vectors = await self._embedder.cached_vectors(keys, version.normalized) if keys else {}
             found |= {(version.id, key): vector for key, vector in vectors.items()}
         return found
@@ -231,26 +215,15 @@ class Writer:
         if not isinstance(values, Mapping) or not values:
             raise InvalidInput("update needs values", hint='e.g. {"language": "Go"}')
 
-        async def page(table: Table, batch: RecordBatch) -> tuple[list[Put], list[Delete]]:
+        async def page(table: Table, batch: RecordBatch) -> tuple[PutColumns, list[Delete]]:
             check_assignable(table, values)  # the definition may have changed meanwhile
-            check = row_check(table)
-            prepared = []
-            for row in batch.rows():
-                merged = {**row, **values}
-                prepared.append(check.row(merged, 0, lambda _: ""))
+            prepared = row_check(table).rows([{**row, **values} for row in batch.rows()], lambda _: "")
             wants = wanted(table, prepared)
-            untouched = {
-                c.version.id for c in table.vector_columns if c.embedding is None and c.name not in values
-            }
-            for want in wants:
-                for version in untouched:
-                    want.pop(version, None)
+            for column in table.vector_columns:
+                if column.embedding is None and column.name not in values:
+                    del wants[column.version.id]
             cached = await self._cached(table, wants)
-            puts = [
-                dataclasses.replace(put_of(p, w, cached, "any"), revision=revision)
-                for p, w, revision in zip(prepared, wants, batch.revisions, strict=True)
-            ]
-            return puts, []
+            return puts_of(prepared, wants, cached, "any", batch.revisions), []
 
         return await self._change_matching(
             context, name, predicate, page, lambda t: check_assignable(t, values)
@@ -261,9 +234,9 @@ class Writer:
         not `all`."""
         predicate = _checked_where(where, all)
 
-        async def page(table: Table, batch: RecordBatch) -> tuple[list[Put], list[Delete]]:
+        async def page(table: Table, batch: RecordBatch) -> tuple[PutColumns, list[Delete]]:
             pairs = zip(batch.keys, batch.revisions, strict=True)
-            return [], [Delete(key, revision) for key, revision in pairs]
+            return PutColumns([], {}), [Delete(key, revision) for key, revision in pairs]
 
         return await self._change_matching(context, name, predicate, page, lambda t: None)
 
@@ -272,7 +245,7 @@ class Writer:
         context: Context,
         name: str,
         where: Predicate,
-        page: Callable[[Table, RecordBatch], Awaitable[tuple[list[Put], list[Delete]]]],
+        page: Callable[[Table, RecordBatch], Awaitable[tuple[PutColumns, list[Delete]]]],
         check: Callable[[Table], None],
     ) -> int:
         await self._sweeper.before_write()
@@ -329,7 +302,7 @@ class Writer:
         table: Table,
         where: Predicate,
         keys: Sequence[KeyBytes],
-        page: Callable[[Table, RecordBatch], Awaitable[tuple[list[Put], list[Delete]]]],
+        page: Callable[[Table, RecordBatch], Awaitable[tuple[PutColumns, list[Delete]]]],
     ) -> tuple[Table, int, list[KeyBytes], list[KeyBytes]]:
         bound = bind(and_([where, parse_filter(context.scope)]), table)
         names = [c.name for c in table.stored_columns]
@@ -352,9 +325,7 @@ class Writer:
         self._marks[table.id] = receipt.mark
         again = [k for k, o in zip(batch.keys, receipt.outcomes, strict=True) if o == "changed"]
         done = sum(o in ("replaced", "inserted", "deleted") for o in receipt.outcomes)
-        changed = [
-            p.key for p, o in zip(puts, receipt.outcomes, strict=False) if o == "replaced" and is_open(p)
-        ]
+        changed = [puts.keys[i] for i in puts.unsettled() if receipt.outcomes[i] == "replaced"]
         return table, done, again, changed
 
     async def _current(self, context: Context, name: str, work: Callable[[Table], Awaitable[T]]) -> T:

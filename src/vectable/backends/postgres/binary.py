@@ -8,13 +8,17 @@ from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vectable.backends.postgres.values import encoder
 from vectable.core.key import timestamp_micros
+from vectable.core.puts import Stored, StoredVectors
 from vectable.core.schema import ColumnType
 
-Fields = Iterable[bytes | memoryview]
-"""One column's values, each with its length in front."""
+Part = bytes | Iterable[bytes]
+"""A piece of each row, or one piece that is in every row."""
+Fields = Sequence[Part]
+"""One column's values, each with its length in front: for each row the pieces one after the other."""
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -30,9 +34,16 @@ _VECTOR_HEAD = 4
 
 
 def records(columns: Sequence[Fields]) -> bytes:
-    """The rows whose columns are given, without `HEADER` and `TRAILER`."""
-    head = struct.pack(">h", len(columns))
-    return b"".join(chain.from_iterable(zip(repeat(head), *columns, strict=False)))
+    """The rows whose columns are given, without `HEADER` and `TRAILER`. One column at least must not be the
+    same in every row."""
+    parts: list[Part] = [struct.pack(">h", len(columns))]
+    for part in chain.from_iterable(columns):
+        if isinstance(part, bytes) and isinstance(parts[-1], bytes):
+            parts[-1] += part
+        else:
+            parts.append(part)
+    every = (repeat(part) if isinstance(part, bytes) else part for part in parts)
+    return b"".join(chain.from_iterable(zip(*every, strict=False)))
 
 
 def texts(values: Iterable[str | None]) -> Fields:
@@ -40,22 +51,37 @@ def texts(values: Iterable[str | None]) -> Fields:
     return blobs([None if value is None else value.encode() for value in values])
 
 
-def blobs(values: Iterable[bytes | None]) -> Fields:
+def blobs(values: Sequence[bytes | None]) -> Fields:
     """Bytes."""
-    return [_NULL if value is None else _SIZE(len(value)) + value for value in values]
+    if None in values:
+        return [[_NULL if value is None else _SIZE(len(value)) + value for value in values]]
+    whole: Any = values
+    sizes = set(map(len, whole))
+    return [_SIZE(sizes.pop()) if len(sizes) == 1 else map(_SIZE, map(len, whole)), whole]
 
 
-def vectors(values: Sequence[bytes | None], dimensions: int) -> Fields:
+def alike(value: bytes | None) -> Fields:
+    """The same bytes in every row."""
+    return [_NULL if value is None else _SIZE(len(value)) + value]
+
+
+def vectors(values: Stored, dimensions: int) -> Fields:
     """pgvector's vectors, from little-endian float32 components."""
     size = 4 * dimensions
+    head = struct.pack(">iHH", _VECTOR_HEAD + size, dimensions, 0)
+    if isinstance(values, StoredVectors) and values.present is None:
+        return [head, _swapped(values.matrix, size)]
     whole = [value for value in values if value is not None]
     if any(len(value) != size for value in whole):
         # Not for us to judge: the server says what it thinks of each.
-        return [_NULL if value is None else _vector(value) for value in values]
-    head = struct.pack(">iHH", _VECTOR_HEAD + size, dimensions, 0)
-    swapped = np.frombuffer(b"".join(whole), "<f4").astype(">f4").tobytes()
-    fields = iter([head + swapped[at : at + size] for at in range(0, len(swapped), size)])
-    return [_NULL if value is None else next(fields) for value in values]
+        return [[_NULL if value is None else _vector(value) for value in values]]
+    swapped = iter(_swapped(np.frombuffer(b"".join(whole), "<f4"), size))
+    return [[_NULL if value is None else head + next(swapped) for value in values]]
+
+
+def _swapped(components: NDArray[np.float32], size: int) -> list[bytes]:
+    swapped = components.astype(">f4").tobytes()
+    return [swapped[at : at + size] for at in range(0, len(swapped), size)]
 
 
 def _vector(value: bytes) -> bytes:
@@ -63,32 +89,39 @@ def _vector(value: bytes) -> bytes:
     return struct.pack(">iHH", _VECTOR_HEAD + len(swapped), len(swapped) // 4, 0) + swapped
 
 
-def _list(oid: int, fields: Callable[[Any], Fields]) -> Callable[[Any], bytes]:
+def _list(oid: int, member: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
     def made(value: Any) -> bytes:
         if not value:
             return _SIZE(12) + struct.pack(">iiI", 0, 0, oid)
-        body = b"".join(fields(value))
+        body = b"".join(map(member, value))
         return _SIZE(_LIST.size + len(body)) + _LIST.pack(1, 0, oid, len(value), 1) + body
 
     return made
 
 
-def _ints(values: Iterable[int]) -> Fields:
-    return [_INT(8, value) for value in values]
+def _text(value: str) -> bytes:
+    encoded = value.encode()
+    return _SIZE(len(encoded)) + encoded
 
 
-def _floats(values: Iterable[float]) -> Fields:
-    return [_FLOAT(8, value) for value in values]
+def _int(value: int) -> bytes:
+    return _INT(8, value)
+
+
+def _float(value: float) -> bytes:
+    return _FLOAT(8, value)
 
 
 _ONE: dict[ColumnType, Callable[[Any], bytes]] = {
-    ColumnType.INT: lambda value: _INT(8, value),
-    ColumnType.FLOAT: lambda value: _FLOAT(8, value),
     ColumnType.BOOL: lambda value: _TRUE if value else _FALSE,
     ColumnType.TIMESTAMP: lambda value: _INT(8, timestamp_micros(value) - _EPOCH),
-    ColumnType.STRINGS: _list(_TEXT_OID, texts),
-    ColumnType.INTS: _list(_INT_OID, _ints),
-    ColumnType.FLOATS: _list(_FLOAT_OID, _floats),
+    ColumnType.STRINGS: _list(_TEXT_OID, _text),
+    ColumnType.INTS: _list(_INT_OID, _int),
+    ColumnType.FLOATS: _list(_FLOAT_OID, _float),
+}
+_NUMBERS: dict[ColumnType, tuple[bytes, Callable[[Any], bytes]]] = {
+    ColumnType.INT: (_SIZE(8), struct.Struct(">q").pack),
+    ColumnType.FLOAT: (_SIZE(8), struct.Struct(">d").pack),
 }
 
 
@@ -101,5 +134,10 @@ def fields(type_: ColumnType, values: Sequence[Any]) -> Fields:
     if type_ is ColumnType.JSON:
         convert = encoder(type_)
         return texts([None if v is None or convert is None else convert(v) for v in values])
+    if type_ in _NUMBERS:
+        size, pack = _NUMBERS[type_]
+        if None in values:
+            return [[_NULL if value is None else size + pack(value) for value in values]]
+        return [size, map(pack, values)]
     one = _ONE[type_]
-    return [_NULL if value is None else one(value) for value in values]
+    return [[_NULL if value is None else one(value) for value in values]]

@@ -2,77 +2,118 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from operator import attrgetter
+from operator import le
 
-from vectable.backends.postgres.binary import HEADER, TRAILER, Fields, blobs, fields, records, vectors
+from vectable.backends.postgres.binary import (
+    HEADER,
+    TRAILER,
+    Fields,
+    alike,
+    blobs,
+    fields,
+    records,
+    vectors,
+)
 from vectable.backends.postgres.layout import KEY, Layout, cells_name, gone
+from vectable.core.puts import PutColumns, Stored, StoredVectors
 from vectable.core.rows import Put, WriteBatch
 from vectable.drivers.postgres import SCHEMA, Connection
 
 COPIED = 50
 """From so many new rows on, COPY is faster than one statement each."""
 _PIECE_BYTES = 256 << 10
-"""Larger pieces are slower: their memory comes fresh from the system each time."""
-_AT_ONCE = 1_000
-"""Rows encoded in one go."""
+"""What is encoded and sent in one go. Larger pieces are slower: their memory comes fresh from the system each
+time, and the server waits for them. None takes long enough for the event loop to notice."""
+_ROWS_PIECE = 1_000
 _STATEMENT = 20_000
 """Rows of one COPY: so none takes as long as a statement may."""
-_IN_THREAD = 200
 
-Encode = Callable[[Sequence[Put]], bytes]
+Encode = Callable[[slice], bytes]
 
 
 def is_load(batch: WriteBatch) -> bool:
     """Whether `batch` does nothing but add rows, many of them, none of which may exist."""
-    if batch.deletes or batch.cells or len(batch.puts) < COPIED:
+    puts = batch.puts
+    if batch.deletes or batch.cells or len(puts) < COPIED:
         return False
-    return all(put.guard == "absent" and put.revision is None for put in batch.puts)
+    if isinstance(puts, PutColumns):
+        return puts.guard == "absent" and puts.revisions is None
+    return all(put.guard == "absent" and put.revision is None for put in puts)
 
 
 async def load(connection: Connection, layout: Layout, puts: Sequence[Put]) -> None:
     """Adds the rows and their cells, inside the caller's transaction. A key that exists fails it."""
     place = layout.place
-    for id_ in sorted({id_ for put in puts for id_ in (*put.wants, *put.vectors)}):
+    if not isinstance(puts, PutColumns):
+        puts = PutColumns.of(puts, [column.name for column in layout.columns])
+    for id_ in sorted({*puts.wants, *puts.vectors}):
         if id_ not in layout.versions or id_ not in place.versions:
             raise gone(f"version {id_!r}")
     names = place.names or {}
     missing = [column.name for column in layout.columns if column.id not in names]
     if missing:
         raise gone(f"column {missing[0]!r}")
-    # In the order of their keys, as every other writer: so two do not wait for each other.
-    ordered = sorted(puts, key=attrgetter("key"))
+    puts = _ordered(puts)
     columns = [KEY, *(names[column.id] for column in layout.columns)]
-    await _copy(connection, place.schema, place.name, columns, ordered, _row_encoder(layout))
+    await _copy(
+        connection, place.schema, place.name, columns, len(puts), _row_encoder(layout, puts), _ROWS_PIECE
+    )
     for _, version in layout.table.versions:
-        wanting = [put for put in ordered if put.wants.get(version.id) is not None]
-        encode = _cell_encoder(version.id, version.dimensions)
-        rows = max(1, _PIECE_BYTES // (4 * version.dimensions))
+        if version.id not in puts.wants:
+            continue
+        wanting = _wanting(puts, version.id)
+        encode = _cell_encoder(wanting, version.id, version.dimensions)
+        piece = max(1, _PIECE_BYTES // (4 * version.dimensions))
         columns = ["key", "want", "have", "vector"]
-        await _copy(connection, SCHEMA, cells_name(version.id), columns, wanting, encode, rows)
+        await _copy(connection, SCHEMA, cells_name(version.id), columns, len(wanting), encode, piece)
 
 
-def _row_encoder(layout: Layout) -> Encode:
-    described = [(column.name, column.type) for column in layout.columns]
+def _ordered(puts: PutColumns) -> PutColumns:
+    """In the order of their keys, as every other writer: so two do not wait for each other."""
+    keys = puts.keys
+    if all(map(le, keys, keys[1:])):
+        return puts
+    return puts.take(sorted(range(len(keys)), key=keys.__getitem__))
 
-    def encode(puts: Sequence[Put]) -> bytes:
-        columns: list[Fields] = [blobs([put.key for put in puts])]
-        columns += [fields(type_, [put.values.get(name) for put in puts]) for name, type_ in described]
-        return records(columns)
+
+def _wanting(puts: PutColumns, version: str) -> PutColumns:
+    """Those with a cell."""
+    wants = puts.wants[version]
+    if None not in wants:
+        return puts
+    return puts.take([i for i, want in enumerate(wants) if want is not None])
+
+
+def _row_encoder(layout: Layout, puts: PutColumns) -> Encode:
+    nothing = [None] * len(puts)
+    columns = [(column.type, puts.columns.get(column.name, nothing)) for column in layout.columns]
+
+    def encode(at: slice) -> bytes:
+        encoded: list[Fields] = [blobs(puts.keys[at])]
+        encoded += [fields(type_, values[at]) for type_, values in columns]
+        return records(encoded)
 
     return encode
 
 
-def _cell_encoder(version: str, dimensions: int) -> Encode:
-    def encode(puts: Sequence[Put]) -> bytes:
-        given = [put.vectors.get(version) for put in puts]
-        wants = [put.wants[version] for put in puts]
-        haves = [None if vector is None else want for want, vector in zip(wants, given, strict=True)]
-        keys = [put.key for put in puts]
-        return records([blobs(keys), blobs(wants), blobs(haves), vectors(given, dimensions)])
+def _cell_encoder(puts: PutColumns, version: str, dimensions: int) -> Encode:
+    wants = puts.wants[version]
+    given = puts.vectors.get(version) or [None] * len(wants)
+    whole = isinstance(given, StoredVectors) and given.present is None
+    same = wants[0] if wants and wants.count(wants[0]) == len(wants) else None
+
+    def encode(at: slice) -> bytes:
+        found, want = given[at], wants[at]
+        wanted = blobs(want) if same is None else alike(same)
+        had = wanted if whole and same is not None else blobs(_had(want, found))
+        return records([blobs(puts.keys[at]), wanted, had, vectors(found, dimensions)])
 
     return encode
+
+
+def _had(wants: Sequence[bytes | None], found: Stored) -> list[bytes | None]:
+    return [None if vector is None else want for want, vector in zip(wants, found, strict=True)]
 
 
 async def _copy(
@@ -80,31 +121,24 @@ async def _copy(
     schema: str,
     name: str,
     columns: Sequence[str],
-    puts: Sequence[Put],
+    count: int,
     encode: Encode,
-    piece: int = _AT_ONCE,
+    piece: int,
 ) -> None:
     """`piece`: how many rows are encoded together."""
-    for at in range(0, len(puts), _STATEMENT):
+    for start in range(0, count, _STATEMENT):
         await connection.copy_to_table(
             name,
             schema_name=schema,
             columns=columns,
-            source=_stream(puts[at : at + _STATEMENT], encode, piece),
+            source=_stream(start, min(count, start + _STATEMENT), encode, piece),
             format="binary",
         )
 
 
-async def _stream(puts: Sequence[Put], encode: Encode, piece: int) -> AsyncIterator[bytes]:
-    """The rows as COPY takes them, encoded on another thread where they are many."""
-
-    def pieces(start: int) -> list[bytes]:
-        end = min(start + _AT_ONCE, len(puts))
-        return [encode(puts[at : min(at + piece, end)]) for at in range(start, end, piece)]
-
+async def _stream(start: int, end: int, encode: Encode, piece: int) -> AsyncIterator[bytes]:
+    """The rows as COPY takes them."""
     yield HEADER
-    for start in range(0, len(puts), _AT_ONCE):
-        made = pieces(start) if len(puts) <= _IN_THREAD else await asyncio.to_thread(pieces, start)
-        for each in made:
-            yield each
+    for at in range(start, end, piece):
+        yield encode(slice(at, min(end, at + piece)))
     yield TRAILER
