@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, 
 from contextlib import aclosing
 from itertools import islice
 from pathlib import Path, PurePath
+from sys import getsizeof
 from typing import Any
 
 from vectable.core.schema import Table
@@ -15,6 +16,10 @@ from vectable.handles.result import Result
 from vectable.ingest import DEFAULT_BATCH, format_of, from_arrow, read_batches, speaks_arrow
 
 Batch = Sequence[Mapping[str, Any]]
+_SMALL_BATCHES = 2
+_LARGEST_BATCH = 10_000
+_LARGEST_BYTES = 16 << 20
+_SAMPLE = 20
 
 
 async def whole(rows: Any, table: Table) -> Batch | None:
@@ -80,8 +85,38 @@ def _batches(rows: Any, table: Table) -> Generator[Batch, None, None]:
 
 
 def _drawn(rows: Iterator[Any]) -> Generator[Batch, None, None]:
-    while batch := list(islice(rows, DEFAULT_BATCH)):
+    size = _Size()
+    while batch := list(islice(rows, size.rows)):
         yield batch
+        size.after(batch)
+
+
+class _Size:
+    """How many rows the next batch is to have: more and more of them where they are small, for every batch
+    costs a wait for the disk."""
+
+    def __init__(self) -> None:
+        self.rows = DEFAULT_BATCH
+        self._batches = 0
+
+    def after(self, batch: Batch) -> None:
+        """Takes a batch into account."""
+        self._batches += 1
+        if self._batches < _SMALL_BATCHES:
+            return
+        sample = batch[:: max(1, len(batch) // _SAMPLE)]
+        weight = sum(map(_weight, sample)) / len(sample)
+        most = min(_LARGEST_BATCH, 2 * self.rows, int(_LARGEST_BYTES / max(weight, 1)))
+        self.rows = max(DEFAULT_BATCH, most)
+
+
+def _weight(row: Any) -> int:
+    """About how many bytes a row takes."""
+    values = row.values() if isinstance(row, Mapping) else ()
+    return sum(
+        v.nbytes if hasattr(v, "nbytes") else 8 * len(v) if isinstance(v, (list, tuple)) else getsizeof(v)
+        for v in values
+    )
 
 
 def _file(path: Path, table: Table) -> Generator[Batch, None, None]:
@@ -97,11 +132,13 @@ def _file(path: Path, table: Table) -> Generator[Batch, None, None]:
 
 
 async def _gathered(rows: AsyncIterable[Any]) -> AsyncGenerator[Batch, None]:
+    size = _Size()
     batch: list[Any] = []
     async for row in rows:
         batch.append(row)
-        if len(batch) == DEFAULT_BATCH:
+        if len(batch) >= size.rows:
             yield batch
+            size.after(batch)
             batch = []
     if batch:
         yield batch

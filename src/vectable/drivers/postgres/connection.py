@@ -24,6 +24,7 @@ from vectable.errors import InvalidInput
 CLOSE_S = 5.0
 """A connection that takes longer to be closed is cut."""
 _HEAD = struct.Struct(">HH")
+_SENT_AHEAD = 4 << 20
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _GRACE_S = 30.0
 """A server stops a statement that takes too long itself; one that has not by then is not there."""
@@ -81,6 +82,13 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is not ty
             with suppress(AttributeError, OSError):  # not every system has each
                 link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
+    def send_ahead(self) -> None:
+        """The system takes much of what is sent before the server has read it: so the server is not idle while
+        the next rows are made here. Over TCP the system sees to that itself."""
+        link = self._transport.get_extra_info("socket")
+        if link is not None and link.family not in (socket.AF_INET, socket.AF_INET6):
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SENT_AHEAD)
+
 
 async def connect(
     address: Address,
@@ -116,6 +124,7 @@ async def connect(
     )
     try:
         connection.be_told_of_its_end()
+        connection.send_ahead()
         if vector_schema is not None:
             async with asyncio.timeout(address.connect_timeout_s):
                 await connection.set_type_codec(
