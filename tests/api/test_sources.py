@@ -19,6 +19,7 @@ import pytest
 
 from vectable import Database, Table, connect_async
 from vectable.errors import InvalidInput, InvalidRow, Unsupported
+from vectable.handles.source import _drawn
 
 ROWS = [{"id": f"{i:04}", "title": f"title {i}", "stars": i, "tags": ["a", str(i)]} for i in range(50)]
 COLUMNS = {"title": "string", "stars": "int", "tags": "string[]"}
@@ -119,6 +120,15 @@ def test_a_generator_lands_in_batches_and_says_how_far_it_came(table: Table) -> 
         table.insert(rows())
     assert caught.value.context["row"] == 4_321
     assert caught.value.context["inserted"] == table.count() == 4_000
+
+
+def test_batches_grow_where_rows_are_small() -> None:
+    def sizes(cell: Any, rows: int) -> list[int]:
+        return [len(batch) for batch in _drawn(iter([{"x": cell}] * rows))]
+
+    assert sizes("small", 30_000) == [2_000, 2_000, 4_000, 8_000, 10_000, 4_000]
+    assert sizes(b"x" * 20_000, 6_500) == [2_000, 2_000, 2_000, 500]
+    assert sizes(np.ones(700, "f4"), 20_000)[-2] < 10_000
 
 
 def test_a_generator_runs_on_the_thread_that_inserts(table: Table) -> None:

@@ -109,6 +109,9 @@ class PutColumns(Sequence[Put]):
     def _each(self) -> list[Put]:
         if len(self._made) != len(self.keys):
             self._made[:] = self._make()
+            # So that no vector is held twice: once more in the matrix it came in.
+            listed = {id_: [put.vectors.get(id_) for put in self._made] for id_ in self.vectors}
+            object.__setattr__(self, "vectors", listed)
         return self._made
 
     def _make(self) -> Iterator[Put]:
