@@ -83,7 +83,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is not ty
                 link.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def send_ahead(self) -> None:
-        """The system takes much of what is sent before the server has read it: so the server is not idle while
+        """The system takes much of what is sent before the server reads it: so the server is not idle while
         the next rows are made here. Over TCP the system sees to that itself."""
         link = self._transport.get_extra_info("socket")
         if link is not None and link.family not in (socket.AF_INET, socket.AF_INET6):
