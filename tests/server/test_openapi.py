@@ -145,7 +145,12 @@ def test_operations_are_described(path: str, method: str, operation: dict[str, A
     assert operation["summary"]
     assert operation["description"]
     for parameter in map(resolved, operation["parameters"]):
-        assert parameter.get("description") or parameter["name"] in ("limit",), parameter
+        assert parameter["description"], parameter
+        for example in parameter["schema"].get("examples", ()):
+            check(example, parameter["schema"])
+        # One key for every request would say that they are all the same.
+        if parameter["name"] != "Idempotency-Key":
+            assert "example" in parameter or parameter["schema"]["examples"], parameter
     names = {resolved(p)["name"] for p in operation["parameters"]}
     assert "X-Request-Id" in names
     reads = ("/query", "/search", "/generate", "/embed/", "/similarity", "/rerank")
@@ -162,8 +167,7 @@ def test_bodies_have_examples_that_fit(path: str, method: str, operation: dict[s
         return
     for media_type, media in body["content"].items():
         examples = list(media_examples(media))
-        if media["schema"].get("format") != "binary":
-            assert examples, media_type
+        assert examples, media_type
         if media_type == JSON:
             for example in examples:
                 check(example, media["schema"])
@@ -190,6 +194,7 @@ def test_answers_have_examples_that_fit(path: str, method: str, operation: dict[
             assert set(content) == {media_type}
             assert content[media_type]["schema"] == {"$ref": f"#/components/schemas/{schema}"}
         for media_type, media in content.items():
+            assert status == "default" or list(media_examples(media)), status
             if media_type in (JSON, PROBLEM):
                 for example in media_examples(media):
                     check(example, media["schema"])

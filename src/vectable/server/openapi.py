@@ -40,15 +40,21 @@ _REQUEST_ID_IN = {
     "name": "X-Request-Id",
     "in": "header",
     "required": False,
-    "description": "Comes back with the answer, and is what the server's log knows the request by.",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    "description": "Comes back with the answer, and is what the server's log knows the request by: 1 to 128 "
+    "letters, digits, dots, underscores and hyphens. Anything else is replaced by a new one.",
+    "schema": {"type": "string"},
+    "example": "checkout-7f3a",
 }
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
     "description": "The same request sent again with the same key acts once, and is given the same answer.",
-    "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
+    "schema": {
+        "type": "string",
+        "pattern": "^[!-~]{1,200}$",
+        "description": "A new UUID for each thing to be done, for instance.",
+    },
 }
 _KEY = {
     "type": "http",

@@ -157,5 +157,9 @@ ColumnName = Annotated[str, Path(description="A column's name.", examples=["teac
 IndexName = Annotated[str, Path(description="An index's name.", examples=["teaches_embedding_hnsw"])]
 JobId = Annotated[str, Path(description="A job's id.", examples=["8d7c5a1e0f3b4c6d9e2a1b0c3d4e5f60"])]
 Format = Annotated[
-    VectorFormat, Query(description="How vectors are written in the answer: numbers, or base64 of float32.")
+    VectorFormat,
+    Query(
+        description="How vectors are written in the answer: numbers, or base64 of float32.",
+        examples=["base64"],
+    ),
 ]

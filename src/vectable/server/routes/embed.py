@@ -42,6 +42,8 @@ from vectable.server.spec import examples, responses
 router = APIRouter(tags=["service"], route_class=Route)
 _MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _IMAGE_MODEL = "openai/clip-vit-base-patch32"
+_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4IScHAAK2AQUKW6YGAAAAAElFTkSuQmCC"
+"""A PNG of one pixel: an example that can be sent as it stands."""
 _EMBEDDED = {
     "embeddings": [[0.12, -0.07, 0.31]],
     "model": _MODEL,
@@ -87,7 +89,7 @@ _IMAGE_BODIES: dict[str, Any] = {
     "application/json": {
         "schema": {"$ref": "#/components/schemas/EmbedImageRequest"},
         "examples": {
-            "in_the_body": {"summary": "in the body", "value": {"images": [{"base64": "iVBORw0KGgo="}]}},
+            "in_the_body": {"summary": "in the body", "value": {"images": [{"base64": _PIXEL}]}},
             "by_path": {
                 "summary": "by path, in the media root",
                 "value": {"images": ["cats/tom.jpg"], "model": "openai/clip-vit-base-patch32"},

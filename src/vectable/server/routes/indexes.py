@@ -52,7 +52,7 @@ async def create_vector_index(
                 "method": "hnsw",
                 "parameters": {"m": 32, "ef_construction": 200},
             },
-            inverted_lists={"column": "emb", "method": "ivfflat", "parameters": {"lists": 100}},
+            inverted_lists={"column": "colour", "method": "ivfflat", "parameters": {"lists": 100}},
         ),
     ],
 ) -> Response:

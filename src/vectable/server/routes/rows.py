@@ -76,10 +76,16 @@ _BODIES: dict[str, Any] = {
     },
     "text/csv": {
         "schema": {"type": "string", "description": "A header of column names; an empty cell is null."},
-        "example": "id,title,stars\na,Debounce,7\nb,Throttle,\n",
+        "example": "id,title,language,stars\na,Debounce,Go,7\nb,Throttle,,4\n",
     },
-    "application/vnd.apache.parquet": {"schema": {"type": "string", "format": "binary"}},
-    "application/vnd.apache.arrow.stream": {"schema": {"type": "string", "format": "binary"}},
+    "application/vnd.apache.parquet": {
+        "schema": {"type": "string", "format": "binary"},
+        "example": "(the content of a file)",
+    },
+    "application/vnd.apache.arrow.stream": {
+        "schema": {"type": "string", "format": "binary"},
+        "example": "(an Arrow IPC stream)",
+    },
 }
 
 
@@ -100,7 +106,8 @@ async def insert_rows(
     request: Request,
     table: TableName,
     on_conflict: Annotated[
-        OnConflict | None, Query(description="For streams; a JSON body says it itself.")
+        OnConflict | None,
+        Query(description="For streams; a JSON body says it itself.", examples=["replace"]),
     ] = None,
 ) -> Response:
     """Inserts up to 10,000 rows from JSON, all or none; or any number from NDJSON, CSV, Parquet or an Arrow
@@ -181,7 +188,10 @@ _ROW: dict[int | str, dict[str, Any]] = {
 }
 Selected = Annotated[
     list[str] | None,
-    Query(description='Columns; "*" is every column that is not a vector. May be repeated.'),
+    Query(
+        description='Columns; "*" is every column that is not a vector. May be repeated.',
+        examples=[["title", "stars"]],
+    ),
 ]
 
 
@@ -196,7 +206,7 @@ async def get_row_by_parameter(
         Query(
             description="The key; repeated for the parts of a key of several columns.",
             min_length=1,
-            examples=[["."]],
+            examples=[["a"]],
         ),
     ],
     select: Selected = None,

@@ -84,8 +84,8 @@ async def search(
         examples(
             text={"query": "react hooks", "column": "teaches_embedding", "include_score": True},
             vector={
-                "query": [0.12, -0.07, 0.31],
-                "column": "emb",
+                "query": [0.8, 0.1, 0.1],
+                "column": "colour",
                 "limit": 5,
                 "include_query_embedding": False,
             },

@@ -38,8 +38,10 @@ EXAMPLE = {
     "columns": {
         "id": {"type": "string", "nullable": False},
         "title": {"type": "string", "nullable": True},
+        "teaches": {"type": "string", "nullable": True},
+        "language": {"type": "string", "nullable": True},
         "stars": {"type": "int", "nullable": False, "default": 0},
-        "emb": {"type": "vector", "nullable": True, "dimensions": 384, "metric": "cosine"},
+        "colour": {"type": "vector", "nullable": True, "dimensions": 3, "metric": "cosine"},
     },
     "indexes": [],
     "created_at": "2026-01-31T12:00:00.000Z",
@@ -70,9 +72,11 @@ async def create_table(
                 "name": "layouts",
                 "columns": {
                     "title": "string",
+                    "teaches": "string",
+                    "language": "string",
                     "stars": {"type": "int", "nullable": False, "default": 0},
                     "tags": "string[]",
-                    "emb": {"type": "vector", "dimensions": 384, "metric": "cosine"},
+                    "colour": {"type": "vector", "dimensions": 3, "metric": "cosine"},
                 },
             },
             key_of_two_columns={
@@ -98,9 +102,15 @@ async def create_table(
 )
 async def list_tables(
     request: Request,
-    namespace: Annotated[str | None, Query(description="Only this namespace's tables.")] = None,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-    cursor: Annotated[str | None, Query(description="Where the page before ended.")] = None,
+    namespace: Annotated[
+        str | None, Query(description="Only this namespace's tables.", examples=["main"])
+    ] = None,
+    limit: Annotated[
+        int, Query(ge=1, le=MAX_LIMIT, description="Tables a page.", examples=[20])
+    ] = DEFAULT_LIMIT,
+    cursor: Annotated[
+        str | None, Query(description="Where the page before ended.", examples=["bWFpbi5sYXlvdXRz"])
+    ] = None,
 ) -> Response:
     """Tables by namespace and name, a page at a time."""
     if namespace is not None:
@@ -159,7 +169,7 @@ async def patch_table(
         PatchTable,
         examples(
             rename={"rename": "patterns"},
-            columns={"add_columns": {"language": "string"}, "drop_columns": ["tags"]},
+            columns={"add_columns": {"author": "string"}, "drop_columns": ["tags"]},
         ),
     ],
 ) -> Response:
