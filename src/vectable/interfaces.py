@@ -281,6 +281,15 @@ class RemoteEmbeddingProvider(EmbeddingProvider, Protocol):
         """Requests that may be under way at once."""
 
 
+@runtime_checkable
+class CountingProvider(RemoteEmbeddingProvider, Protocol):
+    """A model served elsewhere, whose server says how many tokens it read."""
+
+    async def embed_counted(self, items: Sequence[Item], purpose: Purpose) -> tuple[Matrix, list[int]]:
+        """What `embed` gives, and each item's tokens: its share of those the server counted for its request,
+        in proportion to `lengths`, which stand for them where the server does not say."""
+
+
 class ModelLibrary(Protocol):
     """Models by name."""
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from vectable.providers.openai_models import Model
 from vectable.providers.openai_wire import Asked, likely_tokens, most_tokens, request_body, texts_of
 
 log = logging.getLogger(__name__)
+_Counted = tuple[Matrix, int | None]
+"""Vectors, and the tokens that the endpoint counted for them, where it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,22 @@ class OpenAIProvider:
         """float32[len(items), dimensions], in as many requests as the declared limits ask for; a row that the
         model could not make is NaN. Raises InvalidInput (the endpoint does not take a text), Unsupported,
         SpendCapReached (nothing was sent), EndpointError's kinds."""
+        return (await self.embed_counted(items, purpose))[0]
+
+    async def embed_counted(self, items: Sequence[Item], purpose: Purpose) -> tuple[Matrix, list[int]]:
+        """What `embed` gives, and the tokens of each item: its share of what the endpoint says it counted, or
+        an estimate (a token for every four bytes) where it does not say. Raises as `embed` does."""
         if not all(isinstance(item, str) for item in items):
             raise Unsupported(f"{self.model.id} embeds text, not images", hint="use another model")
         texts = texts_of(items, self._declared, self.prompt(purpose))
         out = np.empty((len(texts), self.dimensions), dtype=np.float32)
-        for start, end in requests(self.lengths(texts), self.batch_tokens, self.max_batch):
-            out[start:end] = await self._ask(texts[start:end])
-        return out
+        lengths, tokens = self.lengths(texts), list[int]()
+        for start, end in requests(lengths, self.batch_tokens, self.max_batch):
+            out[start:end], counted = await self._ask(texts[start:end])
+            tokens += shares(counted, lengths[start:end])
+        return out, tokens
 
-    async def _ask(self, texts: list[str]) -> Matrix:
+    async def _ask(self, texts: list[str]) -> _Counted:
         likely, most = sum(map(likely_tokens, texts)), sum(map(most_tokens, texts))
         failures: list[VectableError] = []
         for served in self._endpoints:
@@ -88,12 +98,13 @@ class OpenAIProvider:
         # What may pass by itself is told first: trying again is what helps then.
         raise next((error for error in failures if error.retryable), failures[0])
 
-    async def _send(self, client: EndpointClient, texts: list[str]) -> Answered[Matrix]:
+    async def _send(self, client: EndpointClient, texts: list[str]) -> Answered[_Counted]:
         endpoint = client.endpoint
         asked = Asked(endpoint.host, endpoint.model, texts, self.dimensions)
         dimensions = self.dimensions if endpoint.send_dimensions else None
         body = request_body(texts, endpoint.model, endpoint.encoding_format, dimensions, endpoint.body)
-        return await client.ask(body, asked)
+        answered = await client.ask(body, asked)
+        return Answered((answered.value, answered.tokens), answered.tokens)
 
     def status(self) -> list[dict[str, Any]]:
         """What happened to each endpoint in this process: its host, its breaker's state (closed, open,
@@ -127,6 +138,16 @@ def fingerprint(declared: Model) -> str:
         body = orjson.dumps(declared.body, default=float, option=orjson.OPT_SORT_KEYS)
         parts.append(blake3(body).hexdigest()[:16])
     return ":".join(parts)
+
+
+def shares(total: int | None, weights: Sequence[int]) -> list[int]:
+    """`total` dealt out in proportion to `weights`, which are positive, to the last one; the weights
+    themselves where there is no total."""
+    if total is None:
+        return list(weights)
+    whole = sum(weights)
+    until = [total * so_far // whole for so_far in accumulate(weights, initial=0)]
+    return [end - start for start, end in pairwise(until)]
 
 
 def requests(lengths: Sequence[int], most_tokens: int, most_items: int) -> Iterator[tuple[int, int]]:

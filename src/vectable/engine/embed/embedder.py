@@ -40,7 +40,7 @@ class _Work:
     inference_ms: float = 0.0
     results: dict[bytes, bytes | Failure] = field(default_factory=dict)
     lengths: dict[bytes, int] = field(default_factory=dict)
-    """Tokens of those that a model here read."""
+    """Tokens of those that a model read for this call."""
 
     def cost(self, tokens_read: int) -> Cost:
         return Cost(self.tokens, self.inference_ms, tokens_read)
@@ -332,6 +332,8 @@ class Embedder:
         def deliver(key: bytes, result: bytes | Failure, tokens: int) -> None:
             work.results[key] = result
             work.tokens += tokens
+            if tokens:
+                work.lengths[key] = tokens
             self._in_flight[key].set_result(result)
             if step is not None:
                 step(counts[key])

@@ -9,14 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vectable.core.meter import Meter
+from vectable.core.vectors import Matrix
 from vectable.engine.embed.claims import Claims
 from vectable.engine.embed.outcomes import Failure, checked
 from vectable.engine.embed.tiers import CacheTiers
 from vectable.errors import EndpointError, InvalidInput, ProviderError, Unsupported, VectableError
-from vectable.interfaces import Item, Purpose, RemoteEmbeddingProvider
+from vectable.interfaces import CountingProvider, Item, Purpose, RemoteEmbeddingProvider
 
 Deliver = Callable[[bytes, "bytes | Failure", int], None]
 """Told a content key, what came of it, and how many tokens the model was given for it (0: it was known)."""
+_Outcome = tuple["bytes | Failure", int]
+"""What came of an item, and its tokens."""
 _HOPELESS = 4
 """So many contents refused one by one, and none taken: the others of their batch would be refused, too."""
 
@@ -59,68 +62,76 @@ class RemoteRun:
         most_items = min(self.most_items, self.provider.max_batch)
         async with asyncio.TaskGroup() as group:
             for batch in _batches(lengths, self.provider.batch_tokens, most_items):
-                given = {keys[i]: (todo[keys[i]], lengths[i]) for i in batch}
-                group.create_task(self._request(given))
+                group.create_task(self._request({keys[i]: todo[keys[i]] for i in batch}))
 
-    async def _request(self, given: Mapping[bytes, tuple[Item, int]]) -> None:
+    async def _request(self, given: Mapping[bytes, Item]) -> None:
         async with self._gate:
             # After the first that the endpoint failed nothing more is sent; what is under way is paid for.
             failed = None if self._lost is None else Failure(self._lost)
-            items = [item for item, _ in given.values()]
-            results = [failed] * len(items) if failed else await self._timed(items, given)
-        found = dict(zip(given, results, strict=True))
-        vectors = {key: result for key, result in found.items() if isinstance(result, bytes)}
+            items = list(given.values())
+            outcomes = [(failed, 0)] * len(items) if failed else await self._timed(items)
+        found = dict(zip(given, outcomes, strict=True))
+        vectors = {key: result for key, (result, _) in found.items() if isinstance(result, bytes)}
         if self.tiers is not None and vectors:
             await self.tiers.put_many(vectors, self.provider.model.id)
-        for key, result in found.items():
-            self.deliver(key, result, given[key][1] if isinstance(result, bytes) else 0)
+        for key, (result, tokens) in found.items():
+            self.deliver(key, result, tokens if isinstance(result, bytes) else 0)
 
-    async def _timed(
-        self, items: Sequence[Item], given: Mapping[bytes, tuple[Item, int]]
-    ) -> list[bytes | Failure]:
+    async def _timed(self, items: Sequence[Item]) -> list[_Outcome]:
         started = time.perf_counter()
-        results = await self._embed(items)
+        outcomes = await self._embed(items)
         self.meter.took("inference", time.perf_counter() - started)
-        self.meter.batch(self.provider.model.id, len(items), sum(tokens for _, tokens in given.values()))
-        return results
+        self.meter.batch(self.provider.model.id, len(items), sum(tokens for _, tokens in outcomes))
+        return outcomes
 
-    async def _embed(self, items: Sequence[Item]) -> list[bytes | Failure]:
+    async def _embed(self, items: Sequence[Item]) -> list[_Outcome]:
         try:
             return await self._once(items)
         except (InvalidInput, Unsupported) as error:
-            return [Failure(error)] if len(items) == 1 else await self._apart(items)
+            return _failed(error, items) if len(items) == 1 else await self._apart(items)
 
-    async def _once(self, items: Sequence[Item]) -> list[bytes | Failure]:
+    async def _once(self, items: Sequence[Item]) -> list[_Outcome]:
         """Raises what is about the items; what is about the endpoint is every item's failure."""
         try:
-            return checked(self.provider, await self.provider.embed(items, self.purpose), len(items))
+            matrix, tokens = await self._counted(items)
+            return list(zip(checked(self.provider, matrix, len(items)), tokens, strict=True))
         except EndpointError as error:
             self._lost = error
-            return [Failure(error)] * len(items)
+            return _failed(error, items)
         except ProviderError as error:
-            return [Failure(error)] * len(items)
+            return _failed(error, items)
 
-    async def _apart(self, items: Sequence[Item]) -> list[bytes | Failure]:
+    async def _counted(self, items: Sequence[Item]) -> tuple[Matrix, list[int]]:
+        """Vectors, and each item's tokens: counted by the server where it says, else estimated."""
+        if isinstance(self.provider, CountingProvider):
+            return await self.provider.embed_counted(items, self.purpose)
+        return await self.provider.embed(items, self.purpose), self.provider.lengths(items)
+
+    async def _apart(self, items: Sequence[Item]) -> list[_Outcome]:
         """Halves of what was refused as a whole, and their halves, until those that are refused are alone."""
         refused: list[VectableError] = []
         taken = False
-        results: list[bytes | Failure] = []
+        outcomes: list[_Outcome] = []
         waiting = _halves(items)
         while waiting:
             part = waiting.pop()
             if self._lost is not None or (len(refused) >= _HOPELESS and not taken):
-                results += [Failure(self._lost or refused[-1])] * len(part)
+                outcomes += _failed(self._lost or refused[-1], part)
                 continue
             try:
-                results += await self._once(part)
+                outcomes += await self._once(part)
                 taken = taken or self._lost is None
             except (InvalidInput, Unsupported) as error:
                 if len(part) == 1:
                     refused.append(error)
-                    results.append(Failure(error))
+                    outcomes += _failed(error, part)
                 else:
                     waiting += _halves(part)
-        return results
+        return outcomes
+
+
+def _failed(error: VectableError, items: Sequence[Item]) -> list[_Outcome]:
+    return [(Failure(error), 0)] * len(items)
 
 
 def _halves(items: Sequence[Item]) -> list[Sequence[Item]]:

@@ -1,0 +1,132 @@
+"""Remote models behind the server: what a client is told of what the server they run on does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.providers.misbehaving_server import (
+    MisbehavingServer,
+    Way,
+    dripping,
+    endless,
+    failing,
+    misbehaving_server,
+    never,
+    redirecting,
+    resetting,
+    saying,
+    setting,
+    truncating,
+)
+from tests.server.live import Live, live_server
+
+DECLARED = """
+[models.m]
+provider = "openai"
+url = "{url}"
+dimensions = 32
+max_items = 2
+max_attempts = 2
+first_wait_s = 0.001
+timeout_s = 0.3
+breaker_failures = 1000
+price_per_million_tokens = 1
+"""
+TEXT = "eight tokens or so for those who guess"
+GUESS = len(TEXT) // 4
+
+
+@pytest.fixture(scope="module")
+def remote() -> Iterator[MisbehavingServer]:
+    with misbehaving_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def served(remote: MisbehavingServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    file = tmp_path_factory.mktemp("models") / "models.toml"
+    file.write_text(DECLARED.format(url=remote.url), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("VECTABLE_FAKE_EMBEDDINGS", raising=False)
+        with live_server("memory:", models_file=str(file), text_model="m") as server:
+            yield server
+
+
+@pytest.fixture
+def client(served: Live) -> Iterator[openai.OpenAI]:
+    served.client.post("/cache/clear", json={"persistent": True})
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="any", max_retries=0) as one:
+        yield one
+
+
+def counting(tokens: Any) -> Way:
+    """The honest answer with another count of tokens (None: none)."""
+
+    def way(exchange: Any) -> None:
+        usage = {} if tokens is None else {"usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+        exchange.send_json({**{k: v for k, v in exchange.answer.items() if k != "usage"}, **usage})
+
+    return way
+
+
+def used(client: openai.OpenAI, *texts: str) -> int:
+    return client.embeddings.create(model="m", input=list(texts)).usage.total_tokens
+
+
+def test_usage_is_what_the_server_counted(client: openai.OpenAI, remote: MisbehavingServer) -> None:
+    remote.misbehave(counting(17))
+    assert used(client, TEXT) == 17
+    assert used(client, TEXT) == GUESS, "the cache does not know what was counted"
+    remote.misbehave(counting(100), counting(7))
+    assert used(client, *(f"{TEXT} {i}" for i in range(3))) == 107, "two requests of two texts and one"
+    remote.misbehave(counting(40))
+    assert used(client, "twice", "once", "twice") == 40 + 20, "a text that comes twice is sent once"
+
+
+@pytest.mark.parametrize("nothing", [None, 0, -1, "8", 1.5, True])
+def test_usage_is_an_estimate_where_it_did_not_count(
+    client: openai.OpenAI, remote: MisbehavingServer, nothing: Any
+) -> None:
+    remote.misbehave(counting(nothing))
+    assert used(client, TEXT) == GUESS
+
+
+WAYS: dict[str, tuple[Way, int]] = {
+    "429": (failing(429, retry_after="0"), 503),
+    "500": (failing(500), 503),
+    "401": (failing(401), 502),
+    "slow": (never, 504),
+    "dripping": (dripping, 504),
+    "reset": (resetting, 503),
+    "cut off": (truncating, 503),
+    "endless": (endless, 502),
+    "garbage": (saying(b"<html>"), 502),
+    "nothing": (saying(b""), 502),
+    "a list": (saying(b"[]"), 502),
+    "elsewhere": (redirecting("http://127.0.0.1:9/"), 502),
+    "dimensions": (setting(0, [1.0]), 502),
+    "not a number": (setting(0, [float("nan")] * 32), 502),
+    "refused": (failing(400, "no"), 400),
+}
+
+
+@pytest.mark.parametrize(("way", "status"), WAYS.values(), ids=WAYS)
+def test_whatever_it_does_is_told(
+    served: Live, client: openai.OpenAI, remote: MisbehavingServer, way: Way, status: int
+) -> None:
+    remote.always = way
+    try:
+        with pytest.raises(openai.APIStatusError) as raised:
+            used(client, "a text")
+        told = served.client.post("/embed/text", json={"texts": ["a text"]})
+    finally:
+        remote.always = None
+    assert raised.value.status_code == told.status_code == status, told.text
+    assert told.json()["code"].replace("-", "_") == raised.value.code
+    assert status == 400 or raised.value.type == "server_error"
+    assert used(client, "a text") > 0, "the next request is answered"
