@@ -283,11 +283,10 @@ class RemoteEmbeddingProvider(EmbeddingProvider, Protocol):
 
 @runtime_checkable
 class CountingProvider(RemoteEmbeddingProvider, Protocol):
-    """A model served elsewhere, whose server says how many tokens it read."""
+    """A model served elsewhere, whose server may say how many tokens it read."""
 
     async def embed_counted(self, items: Sequence[Item], purpose: Purpose) -> tuple[Matrix, list[int]]:
-        """What `embed` gives, and each item's tokens: its share of those the server counted for its request,
-        in proportion to `lengths`, which stand for them where the server does not say."""
+        """What `embed` gives, and each item's tokens: its share of the server's count, else `lengths`."""
 
 
 class ModelLibrary(Protocol):

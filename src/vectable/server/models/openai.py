@@ -61,8 +61,8 @@ class EmbeddingObject(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens as the model reads them: special ones included, what it cuts off not. Of a model served elsewhere,
-    those that its server counted; an estimate for what the cache had, and where the server does not say."""
+    """Tokens as the model reads them: special ones included, what it cuts off not. Of a model served
+    elsewhere, those that its server counted; an estimate for what the cache had, and where it says none."""
 
     prompt_tokens: int
     total_tokens: int
