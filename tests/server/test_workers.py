@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -24,6 +27,7 @@ from vectable.config import Settings
 from vectable.database import Database
 from vectable.engine.keys import ApiKeys
 from vectable.errors import InvalidInput
+from vectable.server.limits import Limits, share_of
 from vectable.server.metrics import Metrics
 from vectable.server.metrics.shared import forget_process
 from vectable.server.run import listen
@@ -132,6 +136,33 @@ def test_they_share_everything_are_replaced_and_end_together(tmp_path: Path) -> 
         process.kill()
         process.wait()
         assert psutil.wait_procs(found, timeout=40)[1] == [], "none outlives the one that started them"
+
+
+def test_what_a_worker_may_take_of_a_limit() -> None:
+    settings = Settings(workers=4, max_in_flight=10, client_requests_per_minute=100)
+    limits = Limits.of(settings)
+    assert (limits.max_in_flight, limits.client_requests_per_minute) == (2, 25)
+    assert [share_of(most, 4) for most in (0, 1, 4, 30)] == [0, 1, 1, 7]
+    assert Limits.of(Settings()) == Limits()
+
+
+def test_limits_are_for_all_of_them(tmp_path: Path) -> None:
+    with workers(tmp_path, "--workers", "2", "--max-in-flight", "4") as (url, process):
+        assert until(lambda: len(children(process)) == 2)
+        httpx.post(f"{url}/api/v1/tables", json={"name": "t", "columns": {}}, timeout=60)
+        address = urlsplit(url)
+        unfinished = (
+            f"POST /api/v1/tables/t/rows HTTP/1.1\r\nHost: {address.netloc}\r\n"
+            "Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
+        )
+        opened = [socket.create_connection((address.hostname, address.port)) for _ in range(12)]
+        for connection in opened:
+            connection.sendall(unfinished.encode())
+        # Whoever is let in is answered at the end of its body, which never comes.
+        refused = until(lambda: len(found := select.select(opened, [], [], 0)[0]) >= 8 and found)
+        assert {each.recv(12) for each in refused} == {b"HTTP/1.1 503"}
+        for connection in opened:
+            connection.close()
 
 
 def test_stopping_drains_every_process(tmp_path: Path) -> None:

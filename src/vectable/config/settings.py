@@ -49,12 +49,16 @@ class Settings:
         unit="bytes",
     )
     max_in_flight: int = setting(
-        512, "server", "Requests worked on at once; more are told to come back.", least=1
+        512,
+        "server",
+        "Requests worked on at once, shared out among the workers; more are told to come back.",
+        least=1,
     )
     client_requests_per_minute: int = setting(
         0,
         "server",
-        "Requests a minute of one client (a key, or an address), a tenth of them at once; 0: any number.",
+        "Requests a minute of one client (a key, or an address), a tenth of them at once, shared out among the "
+        "workers; 0: any number.",
         most=1_000_000,
     )
     max_workers: int = setting(
@@ -88,7 +92,10 @@ class Settings:
         "Addresses and networks, comma separated, of proxies that end TLS: what they say of clients counts.",
     )
     refusals_per_minute: int = setting(
-        30, "access", "Refusals after which a client is not listened to for a minute.", least=1
+        30,
+        "access",
+        "Refusals after which a client is not listened to for a minute, shared out among the workers.",
+        least=1,
     )
     metrics_open: bool = setting(False, "access", "Whether /metrics asks nobody for a key.")
     allowed_hosts: str = setting(

@@ -284,12 +284,9 @@ class Catalog:
             if indexes is not None:
                 updates["indexes"] = indexes(table)
             after = table.replace(**updates)
-            record = Record(
-                table=table,
-                next=Change(kind=kind, table=after, column=column, version=version, index=index),
-            )
+            step = Change(kind=kind, table=after, column=column, version=version, index=index)
             try:
-                await self._commit({}, notes or {}, table_id, record, revision)
+                await self._commit({}, notes or {}, table_id, Record(table=table, next=step), revision)
             except Conflict:
                 continue
             await self._settle(table_id)
@@ -324,11 +321,8 @@ class Catalog:
         deletes: Sequence[str] = (),
     ) -> None:
         key = record_key(table_id)
-        await self._state.commit(
-            {**expects, key: revision},
-            {**puts, key: record.model_dump_json().encode(), REVISION: b"1"},
-            deletes,
-        )
+        written = {**puts, key: record.model_dump_json().encode(), REVISION: b"1"}
+        await self._state.commit({**expects, key: revision}, written, deletes)
 
     async def _settle(self, table_id: str) -> None:
         """Brings storage to the recorded intention, then the record to rest. Safe to run anywhere, twice."""
@@ -352,9 +346,7 @@ class Catalog:
             if change.kind == "drop_table":
                 await self._state.commit({key: entry.revision}, {REVISION: b"1"}, [key])
             else:
-                record = Record(table=change.table)
-                puts = {key: record.model_dump_json().encode(), REVISION: b"1"}
-                await self._state.commit({key: entry.revision}, puts)
+                await self._commit({}, {}, table_id, Record(table=change.table), entry.revision)
         except Conflict:
             return  # settled by another process between our read and our commit
 
@@ -362,8 +354,7 @@ class Catalog:
         """Gives up what storage will not do, so that nobody tries it again."""
         key = record_key(change.table.id)
         if record.table is not None:
-            puts = {key: Record(table=record.table).model_dump_json().encode(), REVISION: b"1"}
-            await self._state.commit({key: revision}, puts)
+            await self._commit({}, {}, change.table.id, Record(table=record.table), revision)
         elif change.kind == "create_table":
             await self._state.commit({key: revision}, {REVISION: b"1"}, [key, name_key(change.table)])
 

@@ -18,7 +18,7 @@ from vectable.server.access import Access, Refusals
 from vectable.server.exposure import is_loopback
 from vectable.server.fetch import Fetcher
 from vectable.server.gate import Gate, Guard
-from vectable.server.limits import Limits
+from vectable.server.limits import Limits, share_of
 from vectable.server.metrics import Metrics, Sampler
 from vectable.server.openapi import describe_application
 from vectable.server.problems import describe_invalid, http_code, http_response, response_of
@@ -86,7 +86,7 @@ def create_app(
         metrics,
         asks=not loopback and not settings.insecure,
         plain_http=settings.insecure,
-        refusals=Refusals(settings.refusals_per_minute),
+        refusals=Refusals(share_of(settings.refusals_per_minute, settings.workers)),
     )
     guard = Guard(
         metrics,

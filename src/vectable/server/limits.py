@@ -27,14 +27,20 @@ class Limits:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """What the settings say."""
+        """What the settings say, for one of the worker processes they ask for."""
         hosts = (host.strip().lower() for host in settings.allowed_hosts.split(","))
         return cls(
             settings.max_body_bytes,
-            settings.max_in_flight,
+            share_of(settings.max_in_flight, settings.workers),
             frozenset(filter(None, hosts)),
-            settings.client_requests_per_minute,
+            share_of(settings.client_requests_per_minute, settings.workers),
         )
+
+
+def share_of(most: int, workers: int) -> int:
+    """What one of so many worker processes may take of a limit on all of them: together they never take more
+    than `most`, unless that is less than one each. 0 (no limit) stays 0."""
+    return max(1, most // workers) if most else 0
 
 
 async def read_body(request: Request, max_bytes: int) -> bytes:

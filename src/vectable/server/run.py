@@ -29,6 +29,9 @@ from vectable.server.traces import TracedApp, TracedMeter, Traces
 
 log = logging.getLogger("vectable.server")
 _BACKLOG = 2_048
+_KEEP_ALIVE_S = 75
+"""How long a connection may rest: longer than proxies keep theirs, which send into one that is being closed
+otherwise, and may not send a POST again."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Ready = Callable[[str], None]
 """Called with the server's URL once it answers."""
@@ -118,6 +121,7 @@ async def serve_listener(
                 server_header=False,
                 proxy_headers=False,
                 timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_ms / 1_000),
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 backlog=_BACKLOG,
                 ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
             )
