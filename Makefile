@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python chooses the interpreter; ARGS="…" is handed to the command behind the target.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fix bench serve docs openapi clean
+.PHONY: help demo test lint fix bench soak serve docs openapi clean
 
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -40,6 +40,9 @@ fix: $(DEV) ## Apply the style and the format
 
 bench: $(DEV) ## Print the figures beside their targets (ONLY=name for one of them, BACKEND=postgres)
 	@$(BIN)/python -m benchmarks $(if $(ONLY)$(BACKEND),--only $(or $(ONLY),$(BACKEND))) $(ARGS)
+
+soak: $(DEV) ## Ten minutes of 100 clients: what fails, what grows (ARGS="--minutes 1 --clients 20")
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 serve: $(RUNTIME) ## Serve ./vectable-data over HTTP on this machine, port 3000
 	@$(BIN)/vectable serve $(ARGS)

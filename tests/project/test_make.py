@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = {"demo", "test", "lint", "fix", "bench", "serve", "docs", "openapi", "clean"}
+TARGETS = {"demo", "test", "lint", "fix", "bench", "soak", "serve", "docs", "openapi", "clean"}
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 

@@ -108,7 +108,7 @@ def test_one_bad_image_is_named_by_what_is_wrong_with_it(tmp_path: Path, load_pa
 def test_files_that_are_missing_or_damaged_are_named(tmp_path: Path, load_path: Load) -> None:
     without = write_clip(tmp_path / "without")
     (without / "model.safetensors").unlink()
-    with pytest.raises(Unsupported, match="no CLIP weights"):
+    with pytest.raises(Unsupported, match=r"lacks weights \(model.safetensors, .* onnx/vision_model.onnx\)$"):
         load_path(without)
     cut = write_clip(tmp_path / "cut")
     whole = (WHOLE / "model.safetensors").read_bytes()
@@ -125,6 +125,40 @@ def test_files_that_are_missing_or_damaged_are_named(tmp_path: Path, load_path: 
     (other / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelUnavailable, match="many"):
         load_path(other)
+
+
+LACKING = {
+    "the text tower": ("towers", ["onnx/text_model.onnx"], [], "onnx/text_model.onnx, the other tower"),
+    "the image tower": ("towers", ["onnx/vision_model.onnx"], [], "onnx/vision_model.onnx, the other tower"),
+    "shards": (
+        "safetensors",
+        ["model.safetensors"],
+        ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+        r"weights \(.*\); model-00001-of-00002.safetensors, model-00002-of-00002.safetensors are not read",
+    ),
+    "quantised": (
+        "towers",
+        ["onnx/text_model.onnx", "onnx/vision_model.onnx"],
+        ["onnx/text_model_quantized.onnx"],
+        r"weights \(.*\); onnx/text_model_quantized.onnx is not read",
+    ),
+    "a tokenizer": ("safetensors", ["tokenizer.json"], [], "a tokenizer .* merges.txt.$"),
+    "both": ("safetensors", ["tokenizer.json", "model.safetensors"], [], "a tokenizer .* and weights "),
+    "a half": ("sentence-transformers", ["0_CLIPModel/merges.txt"], [], "a tokenizer "),
+}
+
+
+@pytest.mark.parametrize(("form", "gone", "instead", "words"), LACKING.values(), ids=LACKING)
+def test_what_a_directory_lacks_is_named(
+    tmp_path: Path, load_path: Load, form: str, gone: list[str], instead: list[str], words: str
+) -> None:
+    directory = write_clip(tmp_path / "clip", form)
+    for name in gone:
+        (directory / name).unlink()
+    for name in instead:
+        (directory / name).write_bytes(b"")
+    with pytest.raises(Unsupported, match=f"the CLIP model in {directory} lacks {words}"):
+        load_path(directory)
 
 
 def test_a_graph_without_projection_is_refused(tmp_path: Path, load_path: Load) -> None:

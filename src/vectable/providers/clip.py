@@ -10,7 +10,7 @@ from typing import Any
 
 from vectable.errors import ModelUnavailable, Unsupported
 from vectable.interfaces import ModelIdentity
-from vectable.providers.clip_files import ClipFiles, find_clip
+from vectable.providers.clip_files import ClipFiles, find_clip, lacking
 from vectable.providers.clip_graph import CLIP_GRAPH_VERSION, Tower, build_clip, tower_config
 from vectable.providers.graph import GRAPH_FILE, WEIGHTS_FILE
 from vectable.providers.graph_cache import cached_graph
@@ -38,9 +38,8 @@ def load_clip(
     files = find_clip(located.directory)
     if files is None:
         raise Unsupported(
-            f"{located.directory} holds no CLIP weights that are run here",
-            hint="config.json, a tokenizer, and onnx/text_model.onnx with onnx/vision_model.onnx, "
-            "model.safetensors or pytorch_model.bin in one file each are",
+            f"the CLIP model in {located.directory} lacks {lacking(located.directory)}",
+            hint="put it there: weights are run in fp32, in one file each; sharded and quantised ones are not",
             context={"model": located.id},
         )
     checksum = _checksum(located, files)

@@ -28,6 +28,7 @@ FORMS: tuple[tuple[Form, tuple[str, ...]], ...] = (
 )
 """What the weights may be, the preferred first: a graph for each tower; weights that graphs are built from;
 one graph of both towers, which is cut in two."""
+_WEIGHTS = (".onnx", ".safetensors", ".bin", ".pt")
 _PROJECTION = 512
 _TEXT_TOKENS = 77
 
@@ -89,6 +90,32 @@ def choose(has: Callable[[str], bool]) -> tuple[Form, tuple[str, ...]] | None:
     if not any(all(has(part) for part in parts) for parts in TOKENIZERS):
         return None
     return next(((form, names) for form, names in FORMS if all(has(name) for name in names)), None)
+
+
+def lacking(directory: Path) -> str:
+    """What the CLIP model in `directory` lacks to be run here, in words."""
+    found = _root(directory)
+    root = directory / (found[0] if found else "")
+
+    def has(name: str) -> bool:
+        return (root / name).is_file()
+
+    lacks = []
+    if not any(all(has(part) for part in parts) for parts in TOKENIZERS):
+        lacks.append("a tokenizer (tokenizer.json, or vocab.json with merges.txt)")
+    if not any(all(has(name) for name in names) for _, names in FORMS):
+        half = next((names for _, names in FORMS if any(has(name) for name in names)), None)
+        lacks.append(
+            "weights (model.safetensors, pytorch_model.bin, onnx/model.onnx, or onnx/text_model.onnx with "
+            "onnx/vision_model.onnx)"
+            if half is None
+            else " ".join(f"{name}, the other tower" for name in half if not has(name))
+        )
+        others = sorted(f.relative_to(root).as_posix() for f in root.rglob("*") if f.suffix in _WEIGHTS)
+        unread = [name for name in others if not any(name in names for _, names in FORMS)]
+        if unread:
+            lacks[-1] += f"; {', '.join(unread[:4])} {'is' if len(unread) == 1 else 'are'} not read"
+    return " and ".join(lacks)
 
 
 def needed(names: Collection[str]) -> tuple[str, list[str]] | None:

@@ -63,7 +63,8 @@ def read_model_config(directory: Path) -> ModelConfig:
     transformer = read_json(directory / "config.json")
     if not transformer:
         raise ModelUnavailable(
-            f"{directory} holds no config.json", hint="give a sentence-transformers directory"
+            f"{directory} holds no config.json",
+            hint="a model's directory (sentence-transformers, transformers, CLIP) has one beside its weights",
         )
     modules = _modules(directory)
     pooling_config = read_json(directory / modules["Pooling"] / "config.json") if "Pooling" in modules else {}
