@@ -57,8 +57,8 @@ class Settings:
     client_requests_per_minute: int = setting(
         0,
         "server",
-        "Requests a minute of one client (a key, or an address), a tenth of them at once, shared out among the "
-        "workers; 0: any number.",
+        "Requests a minute of one client (a key, or an address), a tenth of them at once, shared out among "
+        "the workers; 0: any number.",
         most=1_000_000,
     )
     max_workers: int = setting(

@@ -39,7 +39,7 @@ def load_clip(
     if files is None:
         raise Unsupported(
             f"the CLIP model in {located.directory} lacks {lacking(located.directory)}",
-            hint="put it there: weights are run in fp32, in one file each; sharded and quantised ones are not",
+            hint="put it there: weights are run in fp32, in one file each, neither sharded nor quantised",
             context={"model": located.id},
         )
     checksum = _checksum(located, files)
