@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -89,6 +90,11 @@ def split_table_name(name: str) -> tuple[str, str]:
     """(namespace, table) of "table" or "namespace.table". Raises InvalidInput for anything else."""
     if not isinstance(name, str):
         raise InvalidInput(f"a table name is a string, not {type(name).__name__}")
+    return _split_table_name(name)
+
+
+@lru_cache(maxsize=1_024)
+def _split_table_name(name: str) -> tuple[str, str]:
     parts = name.split(".")
     if len(parts) > 2:
         raise InvalidInput(f"{name!r} has more than one dot", hint="write table or namespace.table")

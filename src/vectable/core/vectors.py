@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,9 @@ def check_vector(value: object, dimensions: int, metric: Metric) -> Vector:
         raise InvalidVector(f"a vector holds numbers, not {array.dtype}")
     with np.errstate(over="ignore"):
         vector: Vector = np.array(array, dtype=np.float32, order="C")
+        # Of nearly every vector one product tells both: a component that is not finite makes it so, too.
+        if 0.0 < float(vector.dot(vector)) < math.inf:
+            return vector
     if not np.isfinite(vector).all():
         raise InvalidVector("the vector has a component that is not finite in float32")
     if metric is Metric.COSINE and not vector.any():

@@ -37,6 +37,8 @@ class Selection(Answer):
             cells = cells_name(version)
             expressions += [f"{cells}.{part}" for part in CELL_PARTS]
         self.expressions = ", ".join(expressions)
+        self.with_proof: dict[int, str] = {}
+        """Statements that also prove what they were asked for, by how many keys they take."""
 
 
 def padded(keys: Sequence[KeyBytes]) -> list[KeyBytes]:

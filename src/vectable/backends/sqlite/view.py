@@ -219,8 +219,11 @@ def get_unchanged(
     if len(keys) > _AT_ONCE:
         return None
     chosen, asked = selection(layout, columns, versions), padded(keys)
-    beside = f"{PLACE} AS s LEFT JOIN {layout.rows} AS t ON t.key IN ({','.join('?' * len(asked))})"
-    sql = f"SELECT {chosen.expressions}, s.* {joins(layout, chosen.versions, beside)}"
+    sql = chosen.with_proof.get(len(asked))
+    if sql is None:
+        beside = f"{PLACE} AS s LEFT JOIN {layout.rows} AS t ON t.key IN ({','.join('?' * len(asked))})"
+        sql = f"SELECT {chosen.expressions}, s.* {joins(layout, chosen.versions, beside)}"
+        chosen.with_proof[len(asked)] = sql
     with driver.translated:
         connection = driver.take()
         try:
