@@ -62,7 +62,8 @@ class StoredVectors(Sequence[bytes | None]):
     def take(self, positions: Sequence[int]) -> StoredVectors:
         """Those at `positions`, in that order."""
         present = None if self.present is None else bytearray(map(self.present.__getitem__, positions))
-        return StoredVectors(self.matrix[np.asarray(positions, dtype=np.intp)], present)
+        whole = present is None or all(present)
+        return StoredVectors(self.matrix[np.asarray(positions, dtype=np.intp)], None if whole else present)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vectable.core.cell import GIVEN, Cell
+from vectable.core.puts import PutColumns, StoredVectors
 from vectable.core.rows import CellWrite, Delete, Put
 from vectable.errors import KeyExists
 from vectable.testing.backend_suite.fixtures import Reopen, SuiteFixtures
@@ -25,6 +27,32 @@ class WriteTests(SuiteFixtures):
         for key, row in expected.items():
             wrong = [name for name in row if not same(found[key][name], row[name])]
             assert not wrong, {name: (found[key][name], row[name]) for name in wrong}
+
+    @pytest.mark.parametrize("gaps", [False, True])
+    async def test_many_rows_by_column(self, subject: Subject, gaps: bool) -> None:
+        (_, version), *_ = subject.table.versions
+        rows = every_type_rows(subject.table, 60)
+        keys = [text_key(row["id"]) for row in rows]
+        vectors = StoredVectors(np.arange(1, 60 * version.dimensions + 1, dtype="<f4").reshape(60, -1))
+        wants: list[bytes | None] = [GIVEN] * 60
+        if gaps:
+            for i in range(0, 60, 3):
+                vectors.put(i, None)
+                wants[i] = b"to be embedded" if i % 2 else None
+        columns = {name: [row[name] for row in rows] for name in rows[0]}
+        puts = PutColumns(keys, columns, {version.id: wants}, {version.id: vectors}, "absent")
+        receipt = await subject.write(puts)
+        assert receipt.outcomes == ["inserted"] * 60
+        found = dict(await subject.rows())
+        for key, row in zip(keys, rows, strict=True):
+            assert all(same(found[key][name], row[name]) for name in row)
+        expected = [
+            Cell(want, None if vector is None else want, vector)
+            for want, vector in zip(wants, vectors, strict=True)
+        ]
+        assert await subject.cells(version, *(row["id"] for row in rows)) == expected
+        with pytest.raises(KeyExists):
+            await subject.write(puts)
 
     async def test_types_inside_json_survive(self, subject: Subject) -> None:
         value: Any = {"b": True, "i": 1, "f": 1.5, "n": None, "z": [False, 0, "0", [], {}], "big": 2**62 + 1}
