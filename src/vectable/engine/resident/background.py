@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 
+log = logging.getLogger(__name__)
 Job = Callable[[threading.Event], None]
 """Gets the event that tells it to stop."""
 
@@ -52,6 +54,8 @@ class Background:
                     self._running = True
                 try:
                     job(self._stop)
+                except Exception:
+                    log.exception("what searches do not wait for has failed")
                 finally:
                     with self._changed:
                         self._running = False

@@ -223,7 +223,8 @@ class Upkeep:
         self, resident: Resident, name: str, kind: str, parameters: dict[str, int], progress: Progress
     ) -> None:
         snapshot = resident.snapshot
-        if snapshot is not None:
+        # Many rows may have changed since it was asked for, and have no vector for now.
+        if snapshot is not None and len(snapshot.base):
             self.build_now(resident, snapshot, name, kind, parameters, progress)
 
     def build_now(
