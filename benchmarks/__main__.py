@@ -22,7 +22,7 @@ SUITES = {
     "write": "10,000 rows with vectors given; single rows",
     "serve": "HTTP: a vector, a text, 100 clients at once, idle memory",
     "core": "the embedding service: one text, a cached one, many clients, comparing vectors",
-    "batch": "batches of texts over HTTP beside the bare runtime, documents of every length, memory",
+    "batch": "batches of texts over HTTP beside the bare runtime and infinity-emb, documents, memory",
     "cache": "the vector cache at four hits of five, and what its entries take",
     "embed": "embedding throughput beside the bare runtime",
     "quality": "nDCG@10 and recall@100 on the test collections",

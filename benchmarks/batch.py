@@ -1,116 +1,219 @@
-"""Batches over HTTP beside the bare runtime: by size, of short texts, of documents of every length."""
+"""Batches over HTTP beside the bare runtime and infinity-emb: by size, short texts, documents, memory."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
+import psutil
 
-from benchmarks.http import Client, served
-from benchmarks.measure import Figure, median
+from benchmarks.bare import bare
+from benchmarks.http import ROOT, Connection, crowd, peak_memory, served
+from benchmarks.infinity import MODEL, infinity
+from benchmarks.measure import Figure, median, tell
 from benchmarks.texts import docstrings
-from vectable import providers
 from vectable.config import DEFAULT_MODEL
 
-SIZES = (1, 32, 100, 500)
+SIZES = {1: 30, 32: 8, 100: 6, 500: 3}
+"""How often each size is asked for."""
 WANTED = {1: 100.0, 32: 800.0, 100: 1_500.0}
-ROUNDS = 5
-_WORDS = ("open", "file", "read", "line", "parse", "value", "table", "column", "index", "search", "vector")
+ROUNDS = 8
+DOCUMENTS, DOCUMENT_ROUNDS, CLIENTS = 128, 3, 16
+_TORCH = ROOT / ".venv-sentence-transformers" / "bin" / "python"
+
+
+@dataclass(frozen=True, slots=True)
+class _Runtime:
+    name: str
+    model: str
+    python: str | Path = sys.executable
+
+
+@dataclass(frozen=True, slots=True)
+class _Peer:
+    host: str
+    port: int
+    process: psutil.Process
 
 
 def run() -> list[Figure]:
     """The figures."""
-    with served("--no-preload") as (host, port, process):
-        figures = asyncio.run(_measure(host, port))
-        memory = process.memory_info()
-        peak = getattr(memory, "peak_wset", None) or _high_water(process.pid)
-    return [
-        *figures,
-        Figure("peak memory of the server", peak / 2**20, "MiB", ("<=", 500.0), "after the load above"),
-    ]
-
-
-def _high_water(pid: int) -> int:
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        line = next(line for line in status if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
-
-
-async def _measure(host: str, port: int) -> list[Figure]:
-    client = Client(host, port)
-    bare = providers.load(DEFAULT_MODEL)
-    _titles()
-    await bare.embed(["warm"], "document")
-    await client.post("/embed/text", {"texts": ["warm"]})
-    try:
-        return [*await _by_size(client), *await _short(client, bare), *await _documents(client, bare)]
-    finally:
-        client.close()
-        await bare.close()
-
-
-async def _by_size(client: Client) -> list[Figure]:
-    """Each size in turn, round after round: short texts that nobody asked for before."""
-    times: dict[int, list[float]] = {size: [] for size in SIZES}
-    for round_ in range(ROUNDS):
-        for size in SIZES:
-            texts = _short_texts(size, f"{round_} {size}")
-            times[size].append((await client.post("/embed/text", {"texts": texts}))[0])
-    single = median(times[1])
-    figures = []
-    for size in SIZES:
-        per_item = median(times[size]) / size
-        wanted = (">=", WANTED[size]) if size in WANTED else None
-        note = f"{per_item:.2f} ms an item, {single / per_item:.1f} times as fast as alone"
-        figures.append(Figure(f"{size} texts a request", 1_000 / per_item, "texts/s", wanted, note))
+    figures: list[Figure] = []
+    with _infinity() as peer:
+        for runtime in _runtimes():
+            flags = ("--text-model", runtime.model)
+            with served(*flags, python=runtime.python) as (host, port, process):
+                connection = Connection(host, port)
+                connection.post("/embed/text", {"texts": ["warm"]})
+                figures += _by_size(connection, runtime)
+                figures += _short(connection, runtime)
+                if runtime.python == sys.executable:
+                    figures += _documents(connection, runtime, process, peer)
+                connection.close()
     return figures
 
 
-async def _short(client: Client, bare: Any) -> list[Figure]:
+def _runtimes() -> list[_Runtime]:
+    """Those that are installed."""
+    found = [_Runtime("onnx fp32", DEFAULT_MODEL)]
+    if find_spec("openvino") is not None:
+        found.append(_Runtime("openvino bf16", f"{DEFAULT_MODEL}?runtime=openvino&precision=bf16"))
+    if _TORCH.exists():
+        found.append(
+            _Runtime("sentence-transformers", f"{DEFAULT_MODEL}?runtime=sentence-transformers", _TORCH)
+        )
+    else:
+        tell("sentence-transformers is left out: its environment is made by its test")
+    return found
+
+
+@contextmanager
+def _infinity() -> Iterator[_Peer | None]:
+    with ExitStack() as stack:
+        try:
+            peer: _Peer | None = _Peer(*stack.enter_context(infinity()))
+        except (subprocess.CalledProcessError, OSError, RuntimeError) as error:
+            tell(f"infinity-emb is left out: {error}")
+            peer = None
+        yield peer
+
+
+def _by_size(connection: Connection, runtime: _Runtime) -> list[Figure]:
+    """Each size: short texts that nobody asked for before."""
+    tell(f"{runtime.name}: by size")
+    times = {
+        size: median(
+            [
+                connection.post("/embed/text", {"texts": _short_texts(size, f"{size} {round_}")})[0]
+                for round_ in range(rounds)
+            ]
+        )
+        for size, rounds in SIZES.items()
+    }
+    figures = []
+    for size, elapsed in times.items():
+        per_item = elapsed / size
+        wanted = (">=", WANTED[size]) if size in WANTED else None
+        note = f"{per_item:.2f} ms an item, {times[1] / per_item:.1f} times as fast as alone"
+        figures.append(
+            Figure(f"{runtime.name}: {size} texts a request", 1_000 / per_item, "texts/s", wanted, note)
+        )
+    return figures
+
+
+def _short(connection: Connection, runtime: _Runtime) -> list[Figure]:
+    tell(f"{runtime.name}: 100 short texts, beside the bare runtime")
     ours, floor = [], []
-    for round_ in range(-1, 2 * ROUNDS):
-        texts = _short_texts(100, f"short {round_}")
-        elapsed, _ = await client.post("/embed/text", {"texts": texts})
-        started = time.perf_counter()
-        await bare.embed(texts, "document")
-        if round_ >= 0:
-            ours.append(elapsed)
-            floor.append((time.perf_counter() - started) * 1000)
+    with bare(runtime.model, runtime.python) as alone:
+        for round_ in range(-1, ROUNDS):
+            texts = _short_texts(100, f"short {round_}")
+            elapsed = connection.post("/embed/text", {"texts": texts})[0]
+            least = alone.milliseconds(texts)
+            if round_ >= 0:
+                ours.append(elapsed)
+                floor.append(least)
     ratio = median([o / f for o, f in zip(ours, floor, strict=True)])
+    wanted = "wanted: as close to 50 as it can be"
     return [
-        Figure("100 short texts over HTTP", median(ours), "ms", None, "wanted: as close to 50 as it can be"),
-        Figure("100 short texts, bare runtime", median(floor), "ms"),
+        Figure(f"{runtime.name}: 100 short texts over HTTP", median(ours), "ms", None, wanted),
+        Figure(f"{runtime.name}: 100 short texts, bare runtime", median(floor), "ms"),
         Figure("… ratio", ratio, "", ("<=", 1.1)),
     ]
 
 
-async def _documents(client: Client, bare: Any) -> list[Figure]:
-    """Documents of 4 to 250 words, mixed: ours, and batches of 32 in their order, padded to the longest."""
-    generator = np.random.default_rng(9)
-    ours, naive = [], []
-    for round_ in range(3):
-        texts = [
-            f"{round_} " + " ".join(generator.choice(_WORDS, size=int(n)))
-            for n in np.exp(generator.uniform(np.log(4), np.log(250), 128))
+def _documents(
+    connection: Connection, runtime: _Runtime, process: psutil.Process, peer: _Peer | None
+) -> list[Figure]:
+    """Docstrings as they come, of all lengths: a batch in one request, and one a request of many clients."""
+    tell(f"{runtime.name}: documents of every length" + (", beside infinity-emb" if peer else ""))
+    name = f"{runtime.name}: {DOCUMENTS} mixed documents"
+    theirs = Connection(peer.host, peer.port) if peer else None
+    if theirs is not None:
+        _check_same(connection, theirs)
+    ours, others = [], []
+    for round_ in range(DOCUMENT_ROUNDS):
+        texts = _mixed(round_)
+        ours.append(connection.post("/embed/text", {"texts": texts})[0])
+        if theirs is not None:
+            others.append(theirs.post("/embeddings", {"model": MODEL, "input": texts})[0])
+    figures = [
+        Figure(f"{name} in a request", DOCUMENTS / median(ours) * 1000, "documents/s", None, _lengths())
+    ]
+    if peer is not None and theirs is not None:
+        theirs.close()
+        ratio = median([o / m for o, m in zip(others, ours, strict=True)])
+        figures += [
+            Figure("… infinity-emb, ONNX fp32", DOCUMENTS / median(others) * 1000, "documents/s"),
+            Figure("… times as fast", ratio, "x", (">=", 5.0)),
+            *asyncio.run(_crowded(connection.address, runtime, peer)),
         ]
-        ours.append((await client.post("/embed/text", {"texts": texts}))[0])
-        naive.append(await _in_order(bare, texts))
+    figures.append(
+        Figure(
+            f"{runtime.name}: peak memory of the server",
+            peak_memory(process),
+            "MiB",
+            ("<=", 500.0),
+            "after the load above" + (f"; infinity-emb {peak_memory(peer.process):.0f}" if peer else ""),
+        )
+    )
+    return figures
+
+
+async def _crowded(address: tuple[str, int], runtime: _Runtime, peer: _Peer) -> list[Figure]:
+    texts = _mixed(DOCUMENT_ROUNDS)
+    mine = [{"texts": [text]} for text in texts]
+    ours_s, _ = await crowd(*address, CLIENTS, mine, "/embed/text")
+    asked = [{"model": MODEL, "input": [text]} for text in texts]
+    theirs_s, _ = await crowd(peer.host, peer.port, CLIENTS, asked, "/embeddings")
+    note = f"infinity-emb {len(texts) / theirs_s:.1f}"
     return [
-        Figure("128 mixed documents over HTTP", median(ours), "ms"),
-        Figure("… in batches of 32 as they come, bare runtime", median(naive), "ms", None, "padded"),
-        Figure("… times as fast", median([n / o for n, o in zip(naive, ours, strict=True)]), ""),
+        Figure(
+            f"{runtime.name}: mixed documents, {CLIENTS} clients",
+            len(texts) / ours_s,
+            "documents/s",
+            None,
+            note,
+        ),
+        Figure("… times as fast", theirs_s / ours_s, "x"),
     ]
 
 
-async def _in_order(bare: Any, texts: list[str]) -> float:
-    started = time.perf_counter()
-    for at in range(0, len(texts), 32):
-        ids = bare.tokenize(texts[at : at + 32], "document")
-        await asyncio.to_thread(bare._forward, ids)
-    return (time.perf_counter() - started) * 1000
+def _check_same(ours: Connection, theirs: Connection) -> None:
+    """The two give the same vectors: the comparison is of one thing done twice."""
+    texts = ["A man is eating food.", "A man is eating a piece of bread."]
+    mine = json.loads(ours.post("/embed/text", {"texts": texts})[1])["embeddings"]
+    found = json.loads(theirs.post("/embeddings", {"model": MODEL, "input": texts})[1])["data"]
+    cosines = np.einsum("ij,ij->i", np.array(mine), np.array([each["embedding"] for each in found]))
+    if cosines.min() < 0.999:
+        raise RuntimeError(f"infinity-emb gives other vectors: cosines {cosines}")
+
+
+@cache
+def _documents_at_hand() -> list[str]:
+    found = docstrings(4_000)
+    random.Random(7).shuffle(found)
+    return found
+
+
+def _mixed(part: int) -> list[str]:
+    """Documents of one part, asked for by nobody before in another part."""
+    return _documents_at_hand()[part * DOCUMENTS : (part + 1) * DOCUMENTS]
+
+
+def _lengths() -> str:
+    words = [len(text.split()) for text in _documents_at_hand()]
+    low, middle, high, most = (int(np.quantile(words, share)) for share in (0.1, 0.5, 0.9, 0.99))
+    return f"docstrings of {low} to {high} words, half above {middle}, one of a hundred above {most}"
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -16,38 +17,130 @@ from typing import Any
 
 import psutil
 
+ROOT = Path(__file__).parents[1]
+
 
 @contextmanager
-def served(*flags: str) -> Iterator[tuple[str, int, psutil.Process]]:
+def served(*flags: str, python: str | Path = sys.executable) -> Iterator[tuple[str, int, psutil.Process]]:
     """A server on a new database: (host, port, process), once it answers."""
+    with tempfile.TemporaryDirectory() as directory:
+        database, port = str(Path(directory) / "db"), free_port()
+        command = [python, "-m", "vectable.cli", "serve", "--db", database, "--port", str(port), *flags]
+        with answering(command, port, with_sources()) as process:
+            yield "127.0.0.1", port, process
+
+
+def with_sources() -> dict[str, str]:
+    """The environment in which any interpreter finds this checkout."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+
+
+def free_port() -> int:
+    """A port nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "-m", "vectable.cli", "serve", "--db", str(Path(directory) / "db")]
-        process = subprocess.Popen([*command, "--port", str(port), *flags], stdout=subprocess.DEVNULL)
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def answering(
+    command: Sequence[str | Path], port: int, environment: dict[str, str], patience_s: int = 60
+) -> Iterator[psutil.Process]:
+    """A server's process, once it takes connections, until the block ends."""
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=environment)
         try:
-            _await_answer(port, process)
-            yield "127.0.0.1", port, psutil.Process(process.pid)
+            if not _answers(port, process, patience_s):
+                said.seek(0)
+                raise RuntimeError(f"no server: {said.read()[-2_000:].decode(errors='replace')}")
+            yield psutil.Process(process.pid)
         finally:
             process.terminate()
-            process.wait(20)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _await_answer(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
+def peak_memory(process: psutil.Process) -> float:
+    """The most memory a process ever had, in MiB."""
+    found = getattr(process.memory_info(), "peak_wset", None)
+    if found is None:
+        with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
+            line = next(line for line in status if line.startswith("VmHWM"))
+        found = int(line.split()[1]) * 1024
+    return float(found) / 2**20
+
+
+def _answers(port: int, process: subprocess.Popen[bytes], patience_s: int) -> bool:
+    for _ in range(patience_s * 10):
         if process.poll() is not None:
-            raise RuntimeError("the server ended")
+            return False
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1):
-                return
+                return True
         except OSError:
             time.sleep(0.1)
-    raise RuntimeError("the server does not answer")
+    return False
+
+
+class Connection:
+    """A blocking socket, one request at a time: as little as a client can cost."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.address = (host, port)
+        self._socket: socket.socket | None = None
+        self._used_at = 0.0
+
+    def post(self, path: str, body: Any) -> tuple[float, bytes]:
+        """(Milliseconds to the answer's last byte, its body). Raises RuntimeError unless it is a 200."""
+        content = json.dumps(body).encode()
+        host, port = self.address
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        )
+        connected = self._connected()
+        started = time.perf_counter()
+        connected.sendall(head.encode() + content)
+        received = bytearray()
+        while (end := received.find(b"\r\n\r\n")) < 0:
+            received += self._part(connected)
+        length = int(received[:end].lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        while len(received) < end + 4 + length:
+            received += self._part(connected)
+        elapsed = (time.perf_counter() - started) * 1000
+        self._used_at = time.monotonic()
+        answer = bytes(received[end + 4 :])
+        if not received.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(answer[:500].decode())
+        return elapsed, answer
+
+    @staticmethod
+    def _part(connected: socket.socket) -> bytes:
+        part = connected.recv(1 << 20)
+        if not part:
+            raise RuntimeError("the server closed the connection")
+        return part
+
+    def _connected(self) -> socket.socket:
+        # A server closes connections that were idle for some seconds.
+        if self._socket is None or time.monotonic() - self._used_at > 2:
+            self.close()
+            self._socket = socket.create_connection(self.address, timeout=180)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self._socket
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
 
 class Client:
-    """One connection, one request at a time."""
+    """One connection of many, one request at a time."""
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port

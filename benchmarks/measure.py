@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ def once(call: Callable[[], Any]) -> tuple[float, Any]:
     started = time.perf_counter()
     value = call()
     return (time.perf_counter() - started) * 1000, value
+
+
+def tell(what: str) -> None:
+    """Says on standard error what is being measured."""
+    print(f"  {what}", file=sys.stderr, flush=True)
 
 
 def machine() -> str:

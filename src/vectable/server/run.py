@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import logging
 import math
 import signal
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import uvicorn
@@ -116,6 +118,7 @@ async def serve_listener(
             uvicorn.Config(
                 TracedApp(app, traces) if traces else app,
                 lifespan="off",
+                http=_protocol(),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -126,6 +129,9 @@ async def serve_listener(
                 ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
             )
         )
+        # What is here now stays: a full collection that looks at it again holds up requests for 50 ms.
+        gc.collect()
+        gc.freeze()
         ready()
         guard: Guard = app.state.guard
         measuring = keep_sampling(metrics, app.state.sampler, database, lambda: guard.in_flight)
@@ -141,6 +147,14 @@ async def serve_listener(
             await asyncio.wait(tasks)
             if traces is not None:
                 await asyncio.to_thread(traces.close)
+
+
+def _protocol() -> Any:
+    if find_spec("httptools") is None:  # not everywhere: uvicorn has a slower one
+        return "auto"
+    from vectable.server.protocol import JoiningProtocol
+
+    return JoiningProtocol
 
 
 async def _load_models(database: Database, settings: Settings) -> None:

@@ -32,8 +32,8 @@ Keep = Callable[[Mapping[bytes, bytes], str], None]
 """Given the vectors of a pass to keep, by content key, and the model's id."""
 _CHARACTERS = 2_000
 """Texts of so many characters are tokenised at once (60 µs); more, on a thread."""
-_PADDING = 32
-"""Tokens of padding a pass may always hold, about what a pass costs; beyond, a quarter of its tokens."""
+_PADDING = 16
+"""Tokens of padding a pass may always hold, about what a pass costs; beyond, a sixteenth of its tokens."""
 _PATIENT_WEIGHT = 8
 """Calls nobody looks at have an eighth of the share of the others."""
 
@@ -276,7 +276,7 @@ class Passes:
 
     def _fits(self, longest: int, items: int, tokens: int) -> bool:
         padded = longest * items
-        return padded <= self.budget and padded - tokens <= max(_PADDING, tokens // 4)
+        return padded <= self.budget and padded - tokens <= max(_PADDING, tokens // 16)
 
     async def _pass(self, batch: Sequence[_Waiting]) -> None:
         started = time.perf_counter()

@@ -1,0 +1,86 @@
+"""HTTP as uvicorn speaks it, with head and body of an answer sent in one piece where they are small."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_SMALL = 1 << 16
+"""Bytes that are copied sooner than written by themselves."""
+
+
+class JoiningProtocol(HttpToolsProtocol):
+    """Writes an answer's head together with what follows it: each write of its own costs a system call, wakes
+    the client for half an answer, and under TLS is a record of its own."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The connection is there."""
+        super().connection_made(JoiningTransport(transport))
+
+
+class JoiningTransport(asyncio.Transport):
+    """A transport that keeps a short write until the next one, or until the loop comes round."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._held = b""
+        self._later: asyncio.Handle | None = None
+
+    def write(self, data: Any) -> None:
+        """Sends `data`, at the latest when the loop comes round."""
+        if self._held:
+            self._send(data)
+        elif len(data) < _SMALL:
+            self._held = bytes(data)
+            self._later = asyncio.get_running_loop().call_soon(self._send)
+        else:
+            self._transport.write(data)
+
+    def _send(self, data: Any = b"") -> None:
+        held, self._held = self._held, b""
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if len(data) < _SMALL:
+            self._transport.write(held + data)
+        else:
+            self._transport.write(held)
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Closes the connection once everything is sent."""
+        if self._held:
+            self._send()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Closes the connection at once."""
+        self._held = b""
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """What is known of the connection."""
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        """Nothing is to be received for now."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """The opposite of `pause_reading`."""
+        self._transport.resume_reading()
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Another protocol takes over."""
+        self._transport.set_protocol(protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The protocol in charge."""
+        return self._transport.get_protocol()
