@@ -1,8 +1,8 @@
 """infinity-emb with its ONNX engine, installed into an environment of its own, serving the same weights.
 
-Its engine takes a text's first token for the text unless told otherwise, which is wrong for this model: mean
-pooling is forced. The graph is exported by `optimum`, whose graphs it is made for, from the weights used here,
-and it optimises that graph itself at its start.
+Its engine takes the first token's vector for the text's unless told otherwise, which is wrong for this model:
+mean pooling is forced. The graph is exported by `optimum`, whose graphs it is made for, from the weights used
+here, and it optimises that graph itself at its start.
 """
 
 from __future__ import annotations
