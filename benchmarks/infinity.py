@@ -63,18 +63,26 @@ def _prepared() -> None:
         raise RuntimeError(f"{DEFAULT_MODEL} is not on this machine")
     target = HOME / MODEL
     subprocess.run([python, "-c", _EXPORT, located.directory, target], check=True, env=_settings())
+    with _serving():
+        pass  # its first start optimises the graph, and takes a minute
     (HOME / ".ready").touch()
 
 
 @contextmanager
 def infinity() -> Iterator[tuple[str, int, psutil.Process]]:
     """Its server: (host, port, process), once it answers. Raises CalledProcessError where it cannot be
-    installed."""
+    installed, RuntimeError where it does not start."""
     _prepared()
+    tell("starting infinity-emb")
+    with _serving() as found:
+        yield found
+
+
+@contextmanager
+def _serving() -> Iterator[tuple[str, int, psutil.Process]]:
     port = free_port()
     command = [HOME / "bin" / "infinity_emb", "v2", "--model-id", str(HOME / MODEL), "--engine", "optimum"]
     flags = ["--served-model-name", MODEL, "--device", "cpu", "--pooling-method", "mean"]
     where = ["--host", "127.0.0.1", "--port", str(port)]
-    tell("starting infinity-emb")
-    with answering([*command, *flags, *where], port, _settings(), patience_s=180) as process:
+    with answering([*command, *flags, *where], port, _settings(), patience_s=240) as process:
         yield "127.0.0.1", port, process

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import logging
 import time
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 _KEY = 32
 _OVERHEAD = 200
 """Bytes a memory entry costs beside its vector: two bytes objects, the dictionary slots, the expiry link."""
+_GATHER_S = 0.05
+"""For so long vectors gather before they are written, unless somebody waits for that: a commit for each would
+take cores from the model."""
 
 
 class _Memory(TTLCache[bytes, bytes]):
@@ -68,7 +72,8 @@ class CacheTiers:
         self._unwritten: dict[bytes, tuple[bytes, str]] = {}
         self._writer: asyncio.Task[None] | None = None
         self._round: asyncio.Future[None]
-        """Of the batch under way."""
+        """Of the batch under way, or gathering."""
+        self._awaited = asyncio.Event()
         self.hits = 0
         self.misses = 0
 
@@ -127,6 +132,9 @@ class CacheTiers:
     async def _write_soon(self) -> None:
         try:
             while self._unwritten:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._awaited.wait(), _GATHER_S)
+                self._awaited.clear()
                 batch = dict(self._unwritten)
                 by_model: dict[str, dict[bytes, bytes]] = {}
                 for key, (vector, model) in batch.items():
@@ -148,6 +156,7 @@ class CacheTiers:
         # What was put is part of the batch under way or of the one after it.
         for _ in range(2):
             if self._writer is not None:
+                self._awaited.set()
                 await asyncio.shield(self._round)
 
     async def put_many(self, items: Mapping[bytes, bytes], model: str) -> None:
