@@ -14,6 +14,7 @@ from vectable.backends.postgres.values import encoder
 from vectable.core.key import timestamp_micros
 from vectable.core.puts import Stored, StoredVectors
 from vectable.core.schema import ColumnType
+from vectable.core.vectors import Matrix
 
 Part = bytes | Iterable[bytes]
 """A piece of each row, or one piece that is in every row."""
@@ -46,6 +47,26 @@ def records(columns: Sequence[Fields]) -> bytes:
     return b"".join(chain.from_iterable(zip(*every, strict=False)))
 
 
+def records_alike(keys: Sequence[bytes], between: bytes, matrix: Matrix) -> memoryview | None:
+    """`records` of four columns: a key, two that are the same in every row (`between`, with their lengths),
+    and a vector. None where the keys are not equally long: then rows cannot be laid out as a matrix."""
+    if len(set(map(len, keys))) != 1:
+        return None
+    size, dimensions = len(keys[0]), matrix.shape[1]
+    head = struct.pack(">hi", 4, size)
+    between += struct.pack(">iHH", _VECTOR_HEAD + 4 * dimensions, dimensions, 0)
+    form = [
+        ("head", f"V{len(head)}"),
+        ("key", f"V{size}"),
+        ("between", f"V{len(between)}"),
+        ("vector", ">f4", (dimensions,)),
+    ]
+    rows = np.empty(len(keys), form)
+    rows["head"], rows["between"], rows["vector"] = np.void(head), np.void(between), matrix
+    rows["key"] = np.frombuffer(b"".join(keys), f"V{size}")
+    return rows.view(np.uint8).data
+
+
 def texts(values: Iterable[str | None]) -> Fields:
     """Text."""
     return blobs([None if value is None else value.encode() for value in values])
@@ -60,9 +81,9 @@ def blobs(values: Sequence[bytes | None]) -> Fields:
     return [_SIZE(sizes.pop()) if len(sizes) == 1 else map(_SIZE, map(len, whole)), whole]
 
 
-def alike(value: bytes | None) -> Fields:
-    """The same bytes in every row."""
-    return [_NULL if value is None else _SIZE(len(value)) + value]
+def alike(value: bytes) -> bytes:
+    """`blobs` of a column that holds the same in every row, once."""
+    return _SIZE(len(value)) + value
 
 
 def vectors(values: Stored, dimensions: int) -> Fields:

@@ -14,6 +14,7 @@ from vectable.backends.postgres.binary import (
     blobs,
     fields,
     records,
+    records_alike,
     vectors,
 )
 from vectable.backends.postgres.layout import KEY, Layout, cells_name, gone
@@ -30,7 +31,7 @@ _ROWS_PIECE = 1_000
 _STATEMENT = 20_000
 """Rows of one COPY: so none takes as long as a statement may."""
 
-Encode = Callable[[slice], bytes]
+Encode = Callable[[slice], bytes | memoryview]
 
 
 def is_load(batch: WriteBatch) -> bool:
@@ -101,14 +102,16 @@ def _row_encoder(layout: Layout, puts: PutColumns) -> Encode:
 def _cell_encoder(puts: PutColumns, version: str, dimensions: int) -> Encode:
     wants = puts.wants[version]
     given = puts.vectors.get(version) or [None] * len(wants)
-    whole = isinstance(given, StoredVectors) and given.present is None
     same = wants[0] if wants and wants.count(wants[0]) == len(wants) else None
 
-    def encode(at: slice) -> bytes:
-        found, want = given[at], wants[at]
-        wanted = blobs(want) if same is None else alike(same)
-        had = wanted if whole and same is not None else blobs(_had(want, found))
-        return records([blobs(puts.keys[at]), wanted, had, vectors(found, dimensions)])
+    def encode(at: slice) -> bytes | memoryview:
+        keys, found = puts.keys[at], given[at]
+        if same is not None and isinstance(found, StoredVectors) and found.present is None:
+            made = records_alike(keys, 2 * alike(same), found.matrix)
+            if made is not None:
+                return made
+        want = wants[at]
+        return records([blobs(keys), blobs(want), blobs(_had(want, found)), vectors(found, dimensions)])
 
     return encode
 
@@ -137,7 +140,7 @@ async def _copy(
         )
 
 
-async def _stream(start: int, end: int, encode: Encode, piece: int) -> AsyncIterator[bytes]:
+async def _stream(start: int, end: int, encode: Encode, piece: int) -> AsyncIterator[bytes | memoryview]:
     """The rows as COPY takes them."""
     yield HEADER
     for at in range(start, end, piece):
