@@ -140,12 +140,9 @@ async def _watch(soak: Soak, process: psutil.Process, minutes: float) -> None:
                 process.num_fds(),
             )
         soak.samples.append(sample)
-        print(
-            f"{sample.minutes:5.1f} min  {sample.rss:6.1f} MiB  {sample.threads} threads  "
-            f"{sample.files} files  {soak.answered.total():,} answered  {soak.errors.total()} errors  {soak.again.total()} again",
-            file=sys.stderr,
-            flush=True,
-        )
+        held = f"{sample.rss:6.1f} MiB  {sample.threads} threads  {sample.files} files"
+        done = f"{soak.answered.total():,} answered  {soak.errors.total()} errors  {soak.again.total()} again"
+        print(f"{sample.minutes:5.1f} min  {held}  {done}", file=sys.stderr, flush=True)
 
 
 # -- what is asked -------------------------------------------------------------------------------------------
