@@ -219,14 +219,16 @@ async def _open_postgres(url: str, settings: Settings) -> Storage:
     from dataclasses import asdict
 
     from vectable.backends.postgres import PostgresBackend, PostgresForeignTables
-    from vectable.drivers.postgres import PostgresDriver
+    from vectable.drivers.postgres import Address, PostgresDriver
     from vectable.state.postgres import PostgresStateStore, PostgresVectorCache
 
+    address = Address.parse(url)
+    most = int(address.pool.get("pool_max", settings.postgres_pool_max))
     driver = PostgresDriver(
-        url,
-        pool_least=min(settings.postgres_pool_min, settings.postgres_pool_max),
-        pool_most=settings.postgres_pool_max,
-        pool_wait_s=settings.postgres_pool_wait_ms / 1000,
+        address,
+        pool_least=min(int(address.pool.get("pool_min", settings.postgres_pool_min)), most),
+        pool_most=most,
+        pool_wait_s=address.pool.get("pool_timeout", settings.postgres_pool_wait_ms / 1000),
         statement_timeout_ms=settings.postgres_statement_timeout_ms,
         rows_schema=settings.postgres_rows_schema,
     )

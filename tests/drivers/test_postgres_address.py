@@ -9,7 +9,7 @@ import pytest
 from vectable.config import Settings
 from vectable.database import restore
 from vectable.drivers.postgres import Address, PostgresDriver
-from vectable.errors import Unsupported, VectableError
+from vectable.errors import InvalidInput, Unsupported, VectableError
 from vectable.storage import database_directory, in_server, open_storage, shown
 
 SECRET = "s3cret/p@ss w"
@@ -55,6 +55,25 @@ async def test_what_cannot_be_read_is_refused_without_its_password(written: str)
         await open_storage(written, Settings())
     assert caught.value.code == "invalid-input"
     assert "s3cret" not in f"{caught.value} {caught.value.hint} {caught.value.context}"
+
+
+async def test_the_address_may_say_how_large_the_pool_is(postgres_url: str) -> None:
+    storage = await open_storage(
+        f"{postgres_url} pool_min=1 pool_max=3 pool_timeout=0.5", Settings(postgres_pool_max=7)
+    )
+    try:
+        assert storage.pool is not None
+        told = storage.pool()
+        assert (told["least"], told["most"], told["wait_ms"], told["open"]) == (1, 3, 500, 1)
+        assert "pool" not in storage.url
+    finally:
+        await storage.close()
+    found = Address.parse("postgresql://ann@h/books?pool_max=40&sslmode=disable")
+    assert found.pool == {"pool_max": 40} and "pool_max" not in found.keywords
+    assert "pool_max" not in str(found.arguments)
+    for wrong in ("pool_max=0", "pool_max=many", "pool_min=-1", "pool_timeout=1e9", "pool_timeout=nan"):
+        with pytest.raises(InvalidInput, match="pool_"):
+            Address.parse(f"postgresql://ann@h/books?{wrong}")
 
 
 async def test_a_server_that_is_not_there_is_said_to_be_without_its_password() -> None:

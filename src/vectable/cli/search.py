@@ -54,6 +54,9 @@ A filter never costs hits: what is asked for with --limit is found if it exists.
 @click.option("--order-by", metavar="COLUMN", multiple=True, help="Sort the hits: stars, -stars, -score.")
 @click.option("--exact", is_flag=True, help="Compare with every row, whatever indexes there are.")
 @click.option("--explain", is_flag=True, help="Show how the answer was found.")
+@click.option(
+    "--backend-plan", is_flag=True, help="Show also how PostgreSQL says it searches, where it does."
+)
 @db_option
 @json_option
 def search_command(table: str, text: str, db: str, as_json: bool, explain: bool, **request: Any) -> None:
@@ -61,6 +64,7 @@ def search_command(table: str, text: str, db: str, as_json: bool, explain: bool,
 
     Scores are cosines, unless the column's metric is another: 1 means the same, 0 unrelated."""
     found = run(_search(db, table, text, request))
+    explain = explain or request["backend_plan"]
     if as_json:
         write_json(as_data(found, explain))
         return
@@ -84,7 +88,10 @@ async def _search(db: str, name: str, text: str, request: dict[str, Any]) -> Res
             query = query.select(*columns)
         if request["order_by"]:
             query = query.order_by(*[t for text in request["order_by"] for t in text.split(",")])
-        return await query.collect()
+        found = await query.collect()
+        if request["backend_plan"]:
+            found.plan.backend_plan = (await query.explain(backend_plan=True)).backend_plan
+        return found
 
 
 def conditions(where: tuple[str, ...], params: tuple[str, ...]) -> Any:

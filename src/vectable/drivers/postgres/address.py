@@ -34,6 +34,8 @@ _CONNECTION = (
     "gsslib",
 )
 _SESSION = ("application_name", "options")
+_POOL = {"pool_min": (0, 10_000), "pool_max": (1, 10_000), "pool_timeout": (0, 3_600)}
+"""Ours, not libpq's: least and most connections, and the seconds a call waits for one."""
 # libpq's own tuning of its sockets: harmless to leave out here.
 _IGNORED = (
     "fallback_application_name",
@@ -46,7 +48,7 @@ _IGNORED = (
     "gssencmode",
     "load_balance_hosts",
 )
-PARAMETERS = (*_CONNECTION, *_TLS, *_SESSION, "connect_timeout", *_IGNORED)
+PARAMETERS = (*_CONNECTION, *_TLS, *_SESSION, *_POOL, "connect_timeout", *_IGNORED)
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _KEYWORD = re.compile(
     r"\s*([A-Za-z_]+)\s*=\s*"
@@ -81,6 +83,8 @@ class Address:
     application_name: str = "vectable"
     keywords: dict[str, str] = field(repr=False, compare=False, default_factory=dict)
     """All of it by libpq's names, the password too: for handing the address on to another process."""
+    pool: dict[str, float] = field(compare=False, default_factory=dict)
+    """What it says of the pool, by name: pool_min, pool_max, pool_timeout in seconds."""
 
     @classmethod
     def parse(cls, url: str) -> Address:
@@ -95,7 +99,8 @@ class Address:
             connect_timeout_s=_timeout(given.get("connect_timeout", "")),
             arguments=_arguments(given),
             application_name=given.get("application_name", "vectable"),
-            keywords=given,
+            keywords={name: value for name, value in given.items() if name not in _POOL},
+            pool={name: _pool_limit(name, given[name]) for name in _POOL if name in given},
         )
 
 
@@ -182,10 +187,22 @@ def _arguments(given: dict[str, str]) -> dict[str, Any]:
     if "port" in given:
         ports = [int(port) for port in given["port"].split(",")]
         found["port"] = ports if len(ports) > 1 else ports[0]
-    by_name = (*found, "host", "port", "dbname", "application_name", "connect_timeout", *_IGNORED)
+    by_name = (*found, "host", "port", "dbname", "application_name", "connect_timeout", *_POOL, *_IGNORED)
     rest = {name: value for name, value in given.items() if name not in by_name}
     found["dsn"] = "postgresql://?" + urlencode(rest, quote_via=quote) if rest else None
     return found
+
+
+def _pool_limit(name: str, text: str) -> float:
+    least, most = _POOL[name]
+    whole = name != "pool_timeout"
+    number = re.fullmatch(r"\d{1,6}" if whole else r"\d{1,6}(\.\d{1,3})?", text)
+    if number is None or not least <= float(text) <= most:
+        raise InvalidInput(
+            f"{name} of the PostgreSQL address is {text!r}",
+            hint=f"a {'whole ' if whole else ''}number{'' if whole else ' of seconds'}, {least} to {most}",
+        )
+    return float(text)
 
 
 def _timeout(text: str) -> float:
