@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +28,14 @@ def check_model(request: Request, name: str | None) -> None:
         raise InvalidInput(f"{name[:120]!r} is not a model name", hint="name a model, not a directory")
 
 
-async def named_model(work: Awaitable[T], model: str | None) -> T:
+async def with_model(request: Request, name: str | None, work: Callable[[], Awaitable[T]]) -> T:
+    """What `work` gives, which uses the model the client named. Raises InvalidInput for a name that is none;
+    a model that cannot be had here is the request's fault."""
+    check_model(request, name)
+    return await _named_model(work(), name)
+
+
+async def _named_model(work: Awaitable[T], model: str | None) -> T:
     """What `work` gives. A model the client named that cannot be had here is the request's fault."""
     try:
         return await work
@@ -61,7 +68,7 @@ async def embed(
     work = embedder.encode(
         items, model, purpose=purpose, cache=cache, normalize_vectors=normalize, count=count, names=names
     )
-    return await while_waited_for(request, named_model(work, model))
+    return await while_waited_for(request, _named_model(work, model))
 
 
 async def while_waited_for(request: Request, work: Awaitable[T]) -> T:

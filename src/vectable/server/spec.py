@@ -152,10 +152,12 @@ def examples(**values: Any) -> BodyParameter:
     return parameter
 
 
+EXAMPLE_JOB = "8d7c5a1e0f3b4c6d9e2a1b0c3d4e5f60"
+EXAMPLE_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 TableName = Annotated[str, Path(description='"table" or "namespace.table".', examples=["layouts"])]
 ColumnName = Annotated[str, Path(description="A column's name.", examples=["teaches_embedding"])]
 IndexName = Annotated[str, Path(description="An index's name.", examples=["teaches_embedding_hnsw"])]
-JobId = Annotated[str, Path(description="A job's id.", examples=["8d7c5a1e0f3b4c6d9e2a1b0c3d4e5f60"])]
+JobId = Annotated[str, Path(description="A job's id.", examples=[EXAMPLE_JOB])]
 Format = Annotated[
     VectorFormat,
     Query(

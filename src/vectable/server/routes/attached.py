@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -10,17 +11,17 @@ from starlette.responses import Response
 from vectable.engine.definitions import describe
 from vectable.handles.attaching import attach
 from vectable.server.answers import answer
-from vectable.server.embedding import check_model, named_model
+from vectable.server.embedding import with_model
 from vectable.server.models.tables import AttachedTable, AttachTable
 from vectable.server.routes.tables import EXAMPLE
 from vectable.server.routing import Route, context_of, database_of, writes
-from vectable.server.spec import TableName, examples, responses
+from vectable.server.spec import EXAMPLE_JOB, TableName, examples, responses
 
 router = APIRouter(prefix="/api/v1/tables", tags=["tables"], route_class=Route)
 _EXAMPLE = {
     **EXAMPLE,
     "attached": {"schema": "public", "table": "layouts"},
-    "job": "8d7c5a1e0f3b4c6d9e2a1b0c3d4e5f60",
+    "job": EXAMPLE_JOB,
 }
 
 
@@ -50,8 +51,8 @@ async def attach_table(
     """Enriches a table of the PostgreSQL database behind this server: nothing of it changes, its rows are
     searched as those of any table, and what anybody changes with SQL is noticed within seconds. `job` embeds
     the rows there are. Attached already, it gets what is missing."""
-    check_model(request, body.model)
-    work = attach(
+    work = partial(
+        attach,
         database_of(request),
         context_of(request),
         body.table,
@@ -64,7 +65,7 @@ async def attach_table(
         poll=body.poll,
         updated_at=body.updated_at,
     )
-    table, job = await named_model(work, body.model)
+    table, job = await with_model(request, body.model, work)
     return answer({**describe(table), "job": job}, 201)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -10,7 +11,7 @@ from starlette.responses import Response
 from vectable.core.schema import Column, Table
 from vectable.errors import NotFound, did_you_mean
 from vectable.server.answers import answer, without_nulls
-from vectable.server.embedding import check_model, named_model
+from vectable.server.embedding import with_model
 from vectable.server.models.tables import (
     AddEmbeddingColumn,
     ComputedColumnsResponse,
@@ -19,16 +20,14 @@ from vectable.server.models.tables import (
     RefreshResponse,
 )
 from vectable.server.routing import Route, context_of, database_of, writes
-from vectable.server.spec import ColumnName, TableName, examples, responses
+from vectable.server.spec import EXAMPLE_JOB, EXAMPLE_MODEL, ColumnName, TableName, examples, responses
 
 router = APIRouter(prefix="/api/v1/tables/{table}/columns/computed", tags=["columns"], route_class=Route)
-_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-_JOB = "8d7c5a1e0f3b4c6d9e2a1b0c3d4e5f60"
 _ADDED = {
     "column_name": "teaches_embedding",
     "type": "embedding",
     "dimensions": 384,
-    "model": _MODEL,
+    "model": EXAMPLE_MODEL,
     "source": "teaches",
 }
 _STATES = {"ready": 9990, "new": 0, "stale": 4, "error": 1, "empty": 5, "in_progress": 0}
@@ -61,7 +60,7 @@ def _computed(table: Table, name: str) -> Column:
     status_code=201,
     summary="Add an embedding column",
     responses=responses(
-        EmbeddingColumnAdded, {**_ADDED, "job": _JOB}, status=201, refuses=(404, 409, 422), body=True
+        EmbeddingColumnAdded, {**_ADDED, "job": EXAMPLE_JOB}, status=201, refuses=(404, 409, 422), body=True
     ),
 )
 @writes
@@ -75,15 +74,15 @@ async def add_embedding_column(
             of_a_template={
                 "name": "text_embedding",
                 "template": "{title}\n{teaches}",
-                "model": _MODEL,
+                "model": EXAMPLE_MODEL,
                 "metric": "cosine",
             },
         ),
     ],
 ) -> Response:
     """Declares a column the system fills and keeps true. Rows there already are embedded by `job`."""
-    check_model(request, body.model)
-    work = database_of(request).columns.add(
+    work = partial(
+        database_of(request).columns.add,
         context_of(request),
         table,
         body.name,
@@ -94,7 +93,7 @@ async def add_embedding_column(
         auto_update=body.auto_update,
         cache=body.cache,
     )
-    _, column, job = await named_model(work, body.model)
+    _, column, job = await with_model(request, body.model, work)
     return answer(without_nulls({**_facts(column), "job": job}, "job"), 201)
 
 
@@ -143,7 +142,9 @@ async def drop_embedding_column(request: Request, table: TableName, name: Column
     "/{name}/refresh",
     status_code=202,
     summary="Embed cells again",
-    responses=responses(RefreshResponse, {"job": _JOB, "matched": 12}, status=202, refuses=(404,), body=True),
+    responses=responses(
+        RefreshResponse, {"job": EXAMPLE_JOB, "matched": 12}, status=202, refuses=(404,), body=True
+    ),
 )
 @writes
 async def refresh(

@@ -37,16 +37,15 @@ from vectable.server.routing import (
     media_type_of,
     unsupported_media_type,
 )
-from vectable.server.spec import examples, responses
+from vectable.server.spec import EXAMPLE_MODEL, examples, responses
 
 router = APIRouter(tags=["service"], route_class=Route)
-_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _IMAGE_MODEL = "openai/clip-vit-base-patch32"
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mM4IScHAAK2AQUKW6YGAAAAAElFTkSuQmCC"
 """A PNG of one pixel: an example that can be sent as it stands."""
 _EMBEDDED = {
     "embeddings": [[0.12, -0.07, 0.31]],
-    "model": _MODEL,
+    "model": EXAMPLE_MODEL,
     "dimensions": 384,
     "processingTime": 3.4,
     "cached": False,
@@ -154,13 +153,13 @@ def _typed(fields: Mapping[str, str]) -> dict[str, Any]:
         EmbedBatchResponse,
         {
             "embeddings": [[0.12, -0.07, 0.31], [0.02, 0.4, -0.1]],
-            "model": _MODEL,
+            "model": EXAMPLE_MODEL,
             "totalItems": 2,
             "batchesProcessed": 1,
             "totalTime": 42.5,
             "avgTimePerItem": 21.25,
             "items": [
-                {"model": _MODEL, "dimensions": 384},
+                {"model": EXAMPLE_MODEL, "dimensions": 384},
                 {"model": _IMAGE_MODEL, "dimensions": 512},
             ],
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -9,7 +10,7 @@ from fastapi import Path as PathParameter
 from starlette.responses import Response
 
 from vectable.server.answers import answer
-from vectable.server.embedding import check_model, embed, named_model
+from vectable.server.embedding import check_model, embed, with_model
 from vectable.server.models.embeddings import (
     ClearRequest,
     ClearResponse,
@@ -21,10 +22,9 @@ from vectable.server.models.embeddings import (
 )
 from vectable.server.models.shapes import ModelState
 from vectable.server.routing import Route, database_of, writes
-from vectable.server.spec import examples, responses
+from vectable.server.spec import EXAMPLE_MODEL, examples, responses
 
 router = APIRouter(prefix="/api/v1/embeddings", tags=["embeddings"], route_class=Route)
-_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @router.post(
@@ -32,7 +32,7 @@ _MODEL = "sentence-transformers/all-MiniLM-L6-v2"
     summary="Embed texts",
     responses=responses(
         GenerateResponse,
-        {"embeddings": [0.12, -0.07, 0.31], "model": _MODEL, "dimensions": 384, "cached": False},
+        {"embeddings": [0.12, -0.07, 0.31], "model": EXAMPLE_MODEL, "dimensions": 384, "cached": False},
         refuses=(404, 422),
         body=True,
     ),
@@ -43,7 +43,7 @@ async def generate(
         GenerateRequest,
         examples(
             one_text={"text": "how to debounce a search box"},
-            several_texts={"text": ["red", "green"], "model": _MODEL, "options": {"cache": False}},
+            several_texts={"text": ["red", "green"], "model": EXAMPLE_MODEL, "options": {"cache": False}},
         ),
     ],
 ) -> Response:
@@ -70,7 +70,7 @@ async def generate(
         {
             "models": [
                 {
-                    "id": _MODEL,
+                    "id": EXAMPLE_MODEL,
                     "dimensions": 384,
                     "type": "sentence",
                     "cached": True,
@@ -98,29 +98,29 @@ async def list_models(request: Request) -> Response:
     "/models/{id:path}/preload",
     summary="Load a model ahead of use",
     responses=responses(
-        PreloadResponse, {"id": _MODEL, "dimensions": 384, "load_ms": 412.5}, refuses=(404, 422)
+        PreloadResponse, {"id": EXAMPLE_MODEL, "dimensions": 384, "load_ms": 412.5}, refuses=(404, 422)
     ),
 )
 @writes
 async def preload(
     request: Request,
-    id: Annotated[str, PathParameter(description="A model's id, slashes and all.", examples=[_MODEL])],
+    id: Annotated[str, PathParameter(description="A model's id, slashes and all.", examples=[EXAMPLE_MODEL])],
 ) -> Response:
     """Brings a model into memory. Repeating it costs nothing."""
-    check_model(request, id)
-    card, load_ms = await named_model(database_of(request).embedder.preload(id), id)
+    embedder = database_of(request).embedder
+    card, load_ms = await with_model(request, id, partial(embedder.preload, id))
     return answer({"id": card.id, "dimensions": card.dimensions, "load_ms": round(load_ms, 3)})
 
 
 @router.post(
     "/models/{id:path}/unload",
     summary="Let go of a model",
-    responses=responses(UnloadResponse, {"id": _MODEL, "unloaded": True}, refuses=(404, 422)),
+    responses=responses(UnloadResponse, {"id": EXAMPLE_MODEL, "unloaded": True}, refuses=(404, 422)),
 )
 @writes
 async def unload(
     request: Request,
-    id: Annotated[str, PathParameter(description="A model's id, slashes and all.", examples=[_MODEL])],
+    id: Annotated[str, PathParameter(description="A model's id, slashes and all.", examples=[EXAMPLE_MODEL])],
 ) -> Response:
     """Gives back a model's memory; its next use loads it again. `unloaded` false: it was not in memory."""
     check_model(request, id)

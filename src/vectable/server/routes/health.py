@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from vectable.server.answers import answer
 from vectable.server.models.rows import Health
 from vectable.server.routing import Route, database_of
-from vectable.server.spec import responses
+from vectable.server.spec import EXAMPLE_MODEL, responses
 
 router = APIRouter(route_class=Route)
 
@@ -29,7 +29,7 @@ router = APIRouter(route_class=Route)
         {
             "status": "healthy",
             "uptime": 3600.5,
-            "models": {"text": "sentence-transformers/all-MiniLM-L6-v2", "image": None},
+            "models": {"text": EXAMPLE_MODEL, "image": None},
             "cache": {"size": 812, "maxSize": 10000, "hitRate": 0.93},
         },
     ),

@@ -13,7 +13,7 @@ from vectable.errors import JobNotFound
 from vectable.server.answers import answer, to_json, without_nulls
 from vectable.server.models.tables import JobsResponse, JobState
 from vectable.server.routing import Route, context_of, database_of, passage_of, writes
-from vectable.server.spec import JobId, responses
+from vectable.server.spec import EXAMPLE_JOB, JobId, responses
 
 if TYPE_CHECKING:
     from vectable.engine.jobs import Job
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"], route_class=Route)
 _HEARTBEAT_S = 15.0
 _EXAMPLE = {
-    "id": "8d7c5a1e0f3b4c6d9e2a1b0c3d4e5f60",
+    "id": EXAMPLE_JOB,
     "kind": "backfill",
     "table": "layouts",
     "status": "running",

@@ -25,11 +25,10 @@ from vectable.server.models.openai import (
     ModelObject,
 )
 from vectable.server.routing import Route, database_of
-from vectable.server.spec import examples, responses
+from vectable.server.spec import EXAMPLE_MODEL, examples, responses
 
 router = APIRouter(prefix="/v1", tags=["openai"], route_class=Route)
-_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
-_ONE_MODEL = {"id": _MODEL, "object": "model", "created": 0, "owned_by": "sentence-transformers"}
+_ONE_MODEL = {"id": EXAMPLE_MODEL, "object": "model", "created": 0, "owned_by": "sentence-transformers"}
 T = TypeVar("T")
 
 
@@ -41,7 +40,7 @@ T = TypeVar("T")
         {
             "object": "list",
             "data": [{"object": "embedding", "index": 0, "embedding": [0.12, -0.07, 0.31]}],
-            "model": _MODEL,
+            "model": EXAMPLE_MODEL,
             "usage": {"prompt_tokens": 10, "total_tokens": 10},
         },
         refuses=(404, 422),
@@ -54,9 +53,9 @@ async def create_embeddings(
     body: Annotated[
         EmbeddingsRequest,
         examples(
-            one_text={"input": "how to debounce a search box", "model": _MODEL},
-            several_texts={"input": ["red", "green"], "model": _MODEL, "encoding_format": "base64"},
-            token_ids={"input": [[2417], [2665]], "model": _MODEL},
+            one_text={"input": "how to debounce a search box", "model": EXAMPLE_MODEL},
+            several_texts={"input": ["red", "green"], "model": EXAMPLE_MODEL, "encoding_format": "base64"},
+            token_ids={"input": [[2417], [2665]], "model": EXAMPLE_MODEL},
         ),
     ],
 ) -> Response:
@@ -165,7 +164,7 @@ async def list_openai_models(request: Request) -> Response:
 )
 async def get_openai_model(
     request: Request,
-    id: Annotated[str, PathParameter(description="A model's id, slashes and all.", examples=[_MODEL])],
+    id: Annotated[str, PathParameter(description="A model's id, slashes and all.", examples=[EXAMPLE_MODEL])],
 ) -> Response:
     """One of the models that can be named here."""
     return answer(_object(await _about("model", _card(request, id))))
