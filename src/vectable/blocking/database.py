@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from vectable.blocking.loop import Loop, current_loop
 from vectable.blocking.mirror import mirrors
+from vectable.blocking.owner import Owner
 from vectable.blocking.table import Table
 from vectable.core.vectors import Matrix
 from vectable.handles.database import AsyncDatabase, connect_async
@@ -17,21 +17,15 @@ if TYPE_CHECKING:
     from vectable.engine.jobs import Job
     from vectable.interfaces import ModelCard, Purpose
 
-T = TypeVar("T")
-
 
 @mirrors(AsyncDatabase)
-class Database:
+class Database(Owner):
     """An open database, usable from any thread of the process that opened it, as `with connect(…) as db`.
     Left open, it is closed when nothing refers to it any more, or when the interpreter ends."""
 
     def __init__(self, loop: Loop, database: AsyncDatabase) -> None:
-        self._loop = loop
+        super().__init__(loop, database)
         self._database = database
-        loop.register(database, database.close)
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._loop.run(work)
 
     @property
     def url(self) -> str:
@@ -135,26 +129,7 @@ class Database:
         return self._run(self._database.backup(file, overwrite=overwrite))
 
     def close(self) -> None:
-        if not self._database.closed:
-            self._loop.release(self._database)
-            self._run(self._database.close())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        database = getattr(self, "_database", None)
-        if database is not None and not database.closed:
-            self._loop.release(database)
-            self._loop.forget(database.close)
-
-    def __repr__(self) -> str:
-        return repr(self._database).replace("AsyncDatabase", "Database", 1)
+        self._close()
 
 
 def connect(path_or_url: str | Path | None = None, **settings: Any) -> Database:

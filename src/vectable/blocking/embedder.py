@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from vectable.blocking.loop import current_loop
 from vectable.blocking.mirror import mirrors
+from vectable.blocking.owner import Owner
 from vectable.core.vectors import Matrix
 from vectable.handles.embedder import AsyncEmbedder
 
 if TYPE_CHECKING:
     from vectable.interfaces import ModelCard, Purpose
 
-T = TypeVar("T")
-
 
 @mirrors(AsyncEmbedder)
-class Embedder:
+class Embedder(Owner):
     """A model by name (None: the default text model), or by the path of its directory; loaded when first
     used. Vectors are kept in memory (the setting `cache_max_size`), so the same content is computed once;
     those of a remote model, and what it costs, in the directory `remote` of the setting `cache_dir`, too.
@@ -29,11 +26,7 @@ class Embedder:
         """`settings` are the fields of `vectable.config.Settings`; what is not given comes from VECTABLE_*
         variables. Raises InvalidInput."""
         self._embedder = AsyncEmbedder(model, **settings)
-        self._loop = current_loop()
-        self._loop.register(self._embedder, self._embedder.close)
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._loop.run(work)
+        super().__init__(current_loop(), self._embedder)
 
     @property
     def model(self) -> str:
@@ -61,23 +54,4 @@ class Embedder:
         return self._run(self._embedder.cache_stats())
 
     def close(self) -> None:
-        if not self._embedder.closed:
-            self._loop.release(self._embedder)
-            self._run(self._embedder.close())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        embedder = getattr(self, "_embedder", None)
-        if embedder is not None and not embedder.closed and hasattr(self, "_loop"):
-            self._loop.release(embedder)
-            self._loop.forget(embedder.close)
-
-    def __repr__(self) -> str:
-        return repr(self._embedder).replace("AsyncEmbedder", "Embedder", 1)
+        self._close()
