@@ -40,11 +40,13 @@ def environment(name: str, requirements: Sequence[str], pins: Sequence[str], nee
     if free < needs_gb:
         pytest.skip(f"the environment takes {needs_gb} GB, and {free} are free")
     shutil.rmtree(directory, ignore_errors=True)
-    venv.create(directory, with_pip=True)
+    venv.create(directory)
     site = next((directory / "lib").glob("python*/site-packages"))
     (site / "parent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--constraint", str(constraints)]
-    done = subprocess.run([*pip, *requirements], capture_output=True, text=True, check=False)
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    # Most of so many files nobody imports: those that are imported are compiled then.
+    options = ["--no-compile", "--constraint", str(constraints)]
+    done = subprocess.run([*pip, *options, *requirements], capture_output=True, text=True, check=False)
     if done.returncode and any(sign in done.stderr for sign in _UNREACHABLE):
         pytest.skip(f"the package registry cannot be reached: {done.stderr.strip().splitlines()[-1][:200]}")
     assert done.returncode == 0, done.stderr[-2_000:]

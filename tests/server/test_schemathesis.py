@@ -37,6 +37,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _there(live: Live) -> None:
+    """For an operation that leaves the table where it is, once is enough."""
+    _prepare(live)
+
+
 def _prepare(live: Live) -> None:
     """The table that half of the requests are about, if an earlier request took it away."""
     api = live.client
@@ -92,7 +98,8 @@ schema = schemathesis.openapi.from_dict(json.loads(render_openapi()))
     suppress_health_check=list(HealthCheck),
 )
 def test_every_answer_is_as_described(case: Case, live: Live) -> None:
-    _prepare(live)
+    if case.method in ("PATCH", "DELETE") or case.path.endswith("/detach"):
+        _prepare(live)
     if hash(repr(case.body)) % 2:
         _about_what_exists(case)
     case.call_and_validate(base_url=live.url, checks=CHECKS, timeout=30)

@@ -11,8 +11,9 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -30,6 +31,8 @@ class PostgresDatabases:
         self._address = Address.parse(url)
         self._url = url
         self._made = False
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._kept: asyncpg.Connection | None = None
         self._template = f"{_TEMPLATE}_{secrets.token_hex(4)}"
 
     def url_of(self, database: str, user: str | None = None) -> str:
@@ -61,22 +64,30 @@ class PostgresDatabases:
         """Removes what was made beside the databases handed out."""
         if self._made:
             self.drop(self._template)
+        if self._kept is not None:
+            self._runner.run(self._kept.close())
+        self._runner.close()
 
     def run(self, statement: str, database: str | None = None) -> None:
         """Runs a statement as the role that makes the databases; not from within an event loop."""
 
-        async def execute() -> None:
-            arguments = dict(self._address.arguments)
-            if database is not None:
-                arguments["database"] = database
-            connection = await asyncpg.connect(**arguments, timeout=30)
+        self._runner.run(self._execute(statement, database))
+
+    async def _execute(self, statement: str, database: str | None) -> None:
+        if database is not None:
+            connection = await self._connect(database=database)
             try:
                 await connection.execute(statement)
             finally:
                 await connection.close()
+            return
+        # One connection serves every test: a server makes a process for each.
+        if self._kept is None or self._kept.is_closed():
+            self._kept = await self._connect()
+        await self._kept.execute(statement)
 
-        with asyncio.Runner() as runner:
-            runner.run(execute())
+    async def _connect(self, **other: str) -> Any:
+        return await asyncpg.connect(**{**self._address.arguments, **other}, timeout=30)
 
 
 def _escaped(value: str) -> str:
@@ -88,12 +99,11 @@ def test_databases() -> Iterator[PostgresDatabases]:
     """Databases on the server the environment names, else on one started for the purpose."""
     named = os.environ.get(VARIABLE)
     if named:
-        databases = PostgresDatabases(named)
-        yield databases
-        databases.close()
+        with closing(PostgresDatabases(named)) as databases:
+            yield databases
         return
-    with temporary_server() as server:
-        yield PostgresDatabases(server.url())
+    with temporary_server() as server, closing(PostgresDatabases(server.url())) as databases:
+        yield databases
 
 
 test_databases.__test__ = False  # type: ignore[attr-defined]
