@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from vectable.engine.embed import Embedder, Failure
 from vectable.engine.embed.passes import Step
 from vectable.errors import ModelMismatch
 from vectable.interfaces import Backend
+
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,63 @@ async def fill(
     stay pending."""
     cells = batch.cells[target.version.id]
     rows = [i for i, cell in enumerate(cells) if cell.state in states]
+
+    async def embed(rows: Sequence[int]) -> tuple[int, int]:
+        return await _fill_rows(backend, embedder, marks, target, batch, rows, read_cache, step)
+
+    if target.embedding.cache or not embedder.crowded:
+        return await embed(rows)
+    # Nobody shares these vectors, so whoever else is at work on a cell is waited for.
+    done = failed = 0
+    left = {_claim_of(target, batch, i): i for i in rows}
+    while left:
+        async with embedder.alone(list(left)) as granted:
+            wanted = await _still_wanted(backend, target, batch, [left[claim] for claim in granted], states)
+            more = await embed(wanted)
+        done, failed = done + more[0], failed + more[1]
+        left = {claim: i for claim, i in left.items() if claim not in granted}
+        if left and not granted:
+            await asyncio.sleep(_POLL_S)
+            wanted = await _still_wanted(backend, target, batch, list(left.values()), states)
+            left = {claim: i for claim, i in left.items() if i in wanted}
+    return done, failed
+
+
+def _claim_of(target: Target, batch: RecordBatch, i: int) -> bytes:
+    want = batch.cells[target.version.id][i].want or b""
+    parts = (target.version.id.encode(), batch.keys[i], want)
+    return hashlib.sha256(b"".join(len(part).to_bytes(4) + part for part in parts)).digest()
+
+
+async def _still_wanted(
+    backend: Backend, target: Target, batch: RecordBatch, rows: Sequence[int], states: Collection[str]
+) -> list[int]:
+    """Those of `rows` whose cells are now as they were in the batch, as far as what they want goes."""
+    if not rows:
+        return []
+    version = target.version.id
+    async with backend.view(target.table) as view:
+        found = await view.get([batch.keys[i] for i in rows], [], [version])
+    now = dict(zip(found.keys, found.cells[version], strict=True))
+    before = batch.cells[version]
+    return [
+        i
+        for i in rows
+        if (cell := now.get(batch.keys[i])) and cell.state in states and cell.want == before[i].want
+    ]
+
+
+async def _fill_rows(
+    backend: Backend,
+    embedder: Embedder,
+    marks: dict[str, Mark],
+    target: Target,
+    batch: RecordBatch,
+    rows: Sequence[int],
+    read_cache: bool,
+    step: Step | None,
+) -> tuple[int, int]:
+    cells = batch.cells[target.version.id]
     made = contents(target, batch)
     todo = [(i, content) for i in rows if (content := made[i]) is not None]
     results = await embedder.encode_each(

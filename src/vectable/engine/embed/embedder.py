@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +69,8 @@ class Embedder:
         """`state` is where contents are claimed before they are paid for; None: they are not. `crowded`: so
         are contents for models that cost nothing but time."""
         self.models = Models(library, settings)
-        self._crowded = crowded
+        self.crowded = crowded
+        """Whether other processes may be at work on the same database, each with a copy of the model."""
         self._claims = None if state is None else Claims(state)
         self._tiers = CacheTiers(
             cache, settings.cache_max_size, settings.cache_ttl_ms, settings.persistent_cache_bytes
@@ -196,6 +198,16 @@ class Embedder:
         found = [known[k] if k in known else work.results[k] for k in keys]
         return [v if isinstance(v, Failure) else stored_form(v, normalized) for v in found]
 
+    @contextlib.asynccontextmanager
+    async def alone(self, cells: Sequence[bytes]) -> AsyncIterator[list[bytes]]:
+        """Those of `cells` (32 bytes each, by which processes know them) that nobody else is at work on, for
+        as long as the block runs."""
+        if self._claims is None:
+            yield list(cells)
+            return
+        async with self._claims.take(cells) as granted:
+            yield granted
+
     async def cached_vectors(self, wants: Sequence[bytes], normalized: bool) -> dict[bytes, bytes]:
         """Stored vectors the cache already holds, by content key."""
         found = await self._tiers.get_many(wants)
@@ -261,7 +273,7 @@ class Embedder:
                 step(counts[key])
 
         # A query is one short text: waiting for another to embed it saves nothing.
-        if self._claims is None or not (self._crowded and shared and purpose == "document"):
+        if self._claims is None or not (self.crowded and shared and purpose == "document"):
             await compute(list(todo))
         else:
             await self._claims.each_once(list(todo), self._tiers.look_again, compute_and_write, deliver)
