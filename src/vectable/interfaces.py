@@ -254,9 +254,6 @@ class EmbeddingProvider(Protocol):
 class TokenizingProvider(EmbeddingProvider, Protocol):
     """A model whose texts are tokenised apart from its forward pass, so that each is tokenised once."""
 
-    pads: bool
-    """Whether texts of one pass are padded to the longest. If not, lengths may differ at no cost."""
-
     def tokenize(self, items: Sequence[Item], purpose: Purpose) -> list[NDArray[np.int64]]:
         """Each item's token ids as the model reads them: with its prompt and special tokens, cut at its
         limit. Thread-safe. Raises InvalidInput, Unsupported."""

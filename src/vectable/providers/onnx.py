@@ -48,7 +48,6 @@ class OnnxTextProvider:
         self.dimensions = config.dimensions
         self.max_tokens = config.max_tokens
         self.normalizes = config.normalizes
-        self.pads: bool = getattr(session, "pads", True)
         self._config = config
         self._tokenization = tokenization
         self._forward: _Forward | None = _Forward(session, config, tokenization.padding_id)

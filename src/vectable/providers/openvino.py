@@ -30,8 +30,6 @@ class _Port:
 class OpenVinoSession:
     """A compiled graph with the methods of an onnxruntime.InferenceSession that a text model needs."""
 
-    pads = False
-
     def __init__(self, graph: Path, precision: str, threads: int) -> None:
         """`precision`: what it computes in, f32 or bf16. Raises ModelUnavailable."""
         import openvino

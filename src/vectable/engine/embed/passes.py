@@ -276,9 +276,6 @@ class Passes:
 
     def _fits(self, longest: int, items: int, tokens: int) -> bool:
         padded = longest * items
-        if self._tokenizes is not None and not self._tokenizes.pads:
-            # Short texts do not wait for those of more than about twice their length, all the same.
-            return tokens <= self.budget and padded <= 2 * tokens
         return padded <= self.budget and padded - tokens <= max(_PADDING, tokens // 16)
 
     async def _pass(self, batch: Sequence[_Waiting]) -> None:
