@@ -19,6 +19,7 @@ from vectable.core.schema import Column, Index, Table, Version
 from vectable.core.vectors import Vector
 from vectable.engine.resident.registry import ResidentRegistry
 from vectable.engine.resident.resident import Resident
+from vectable.engine.resident.snapshot import Snapshot
 from vectable.engine.search.choose import FLAT_ROWS
 from vectable.engine.search.cursor import Place
 from vectable.engine.search.in_backend import Outgrown
@@ -105,22 +106,21 @@ class Searcher:
         tells. Raises like `run`."""
         prepared = self._preparer.prepare(table, query, context, vector)
         target = prepared.target
-        if target is None or self._similar.held(prepared, target) is None:
+        held = None if target is None else self._similar.held(prepared, target)
+        if target is None or held is None:
             return None
         if not self._reader.inline:
             return await self._similar.unchanged(prepared, target, noted)
-        if self._at_once(prepared, target):
+        if self._at_once(prepared, target, *held):
             async with self._reader.turn:
                 return drive(self._similar.unchanged(prepared, target, noted))
         return await self._hop(self._similar.unchanged(prepared, target, noted))
 
-    def _at_once(self, prepared: Prepared, target: Target) -> bool:
+    def _at_once(self, prepared: Prepared, target: Target, resident: Resident, snapshot: Snapshot) -> bool:
         """Whether it takes so little that telling another thread of it would be a good part of it. What takes
         longer than a small table's does not queue up for its turn, but goes to the threads."""
-        held = self._similar.held(prepared, target)
-        if held is None or prepared.limit + prepared.offset > _FEW_HITS:
+        if prepared.limit + prepared.offset > _FEW_HITS:
             return False
-        resident, snapshot = held
         if snapshot.size > FLAT_ROWS and self._reader.turn.taken:
             return False
         return is_quick(prepared, target, resident, snapshot)
