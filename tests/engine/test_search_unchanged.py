@@ -14,6 +14,7 @@ from vectable.blocking import Database, Table
 from vectable.engine.search.searcher import Searcher
 from vectable.state.postgres import PostgresStateStore
 from vectable.state.sqlite import SqliteStateStore
+from vectable.testing.samples import clustered_vectors
 
 ROWS = 300
 
@@ -182,3 +183,33 @@ async def test_small_searches_are_answered_by_the_loop_which_hears_others_in_bet
             task.cancel()
         done = await asyncio.gather(*impatient, return_exceptions=True)
         assert [d.scores for d in done[::2]] == expected[::2], "those who stay are answered"
+
+
+async def test_a_fast_scan_runs_on_the_loop_unless_others_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = clustered_vectors(21_000, 16, seed=8)
+    hops = 0
+    hop = Searcher._hop
+
+    async def counted(self, read):
+        nonlocal hops
+        hops += 1
+        return await hop(self, read)
+
+    async with await vectable.connect_async(tmp_path / "db") as database:
+        columns = {"id": "int", "v": {"type": "vector", "dimensions": 16}}
+        table = await database.create_table("t", columns)
+        await table.insert([{"id": i, "v": vector} for i, vector in enumerate(vectors)])
+        queries = [table.similar(vectors[i * 97], on="v").limit(3) for i in range(20)]
+        for _ in range(200):
+            if (await queries[0].explain()).path == "fast-scan":
+                break
+            await asyncio.sleep(0.1)
+        monkeypatch.setattr(Searcher, "_hop", counted)
+        alone = [await query.collect() for query in queries]
+        assert {found.plan.path for found in alone} == {"fast-scan"}
+        assert hops == 0
+        together = await asyncio.gather(*(query.collect() for query in queries))
+        assert [found.scores for found in together] == [found.scores for found in alone]
+        assert hops > 0

@@ -93,11 +93,11 @@ class Reader:
                 path.unlink(missing_ok=True)
 
     async def compute(self, work: Callable[[], _T], quick: bool = False) -> _T:
-        """Runs what only computes: here when this is a worker thread already, or it is quick and nothing else
-        is being computed here, else on one."""
+        """Runs what only computes: here when this is a worker thread already, or it is quick and nobody waits
+        for a turn yet, else on one."""
         if self.inline:
             return work()
-        if quick and not self.turn.taken:
+        if quick and not self.turn.crowded:
             async with self.turn:
                 return work()
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)

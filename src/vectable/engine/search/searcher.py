@@ -121,7 +121,7 @@ class Searcher:
         longer than a small table's does not queue up for its turn, but goes to the threads."""
         if prepared.limit + prepared.offset > _FEW_HITS:
             return False
-        if snapshot.size > FLAT_ROWS and self._reader.turn.taken:
+        if snapshot.size > FLAT_ROWS and self._reader.turn.crowded:
             return False
         return is_quick(prepared, target, resident, snapshot)
 

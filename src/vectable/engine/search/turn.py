@@ -11,14 +11,19 @@ class Turn:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._waiting = 0
 
     @property
-    def taken(self) -> bool:
-        """Whether others would have to be waited for."""
-        return self._lock.locked()
+    def crowded(self) -> bool:
+        """Whether others wait already: then more than the next pass would have to be waited for."""
+        return self._waiting > 0
 
     async def __aenter__(self) -> None:
-        await self._lock.acquire()
+        self._waiting += 1
+        try:
+            await self._lock.acquire()
+        finally:
+            self._waiting -= 1
 
     async def __aexit__(self, *_: object) -> None:
         asyncio.get_running_loop().call_soon(self._lock.release)
