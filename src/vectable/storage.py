@@ -251,7 +251,7 @@ async def _open_postgres(url: str, settings: Settings) -> Storage:
         await close()
         raise
     # Every copy and every restored backup is a database of its own: what it goes on with is another history.
-    identity = f"{driver.identity}-{driver.incarnation}"
+    identity = f"{driver.identity}-{driver.incarnation.place}"
     return Storage(
         url=driver.address.display,
         backend=backend,

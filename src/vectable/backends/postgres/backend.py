@@ -14,6 +14,7 @@ from vectable.backends.postgres.draft import Values
 from vectable.backends.postgres.filter import push
 from vectable.backends.postgres.layout import physical
 from vectable.backends.postgres.load import is_load
+from vectable.backends.postgres.standing import parse_mark
 from vectable.backends.postgres.unchanged import get_unchanged
 from vectable.backends.postgres.viewing import Places, Viewing
 from vectable.backends.postgres.write import Moved, Overtaken, Written, write
@@ -106,7 +107,7 @@ class PostgresBackend:
                     values = await asyncio.to_thread(layout.encode, batch.puts)
 
         async def attempt(connection: Connection) -> Written:
-            return await write(connection, layout, batch, values, self._driver.incarnation)
+            return await write(connection, layout, batch, values)
 
         return await self._driver.transaction(attempt, xid_of=lambda written: written.xid)
 
@@ -121,7 +122,10 @@ class PostgresBackend:
     ) -> RecordBatch | None:
         """See `Backend`: one statement, one round trip."""
         layout = self._places.layouts.of(table, await self._places.of(table))
-        return await get_unchanged(self._driver, layout, since, keys, columns, versions, noted)
+        found = await get_unchanged(self._driver, layout, since, keys, columns, versions, noted)
+        # A connection made for it may have met a server that has crashed since.
+        same = since is None or parse_mark(since, self._driver.incarnation, table) is not None
+        return found if same else None
 
     async def receipt(self, table: Table, idempotency_key: str) -> bytes | None:
         """The answer kept under the key, for a week; None when there is none."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from vectable.backends.refusals import not_found as not_found
 from vectable.core.mark import Mark
 from vectable.core.schema import Table
+from vectable.drivers.postgres import Incarnation
 from vectable.errors import MarkExpired
 
 _HINT = "read the table from the start"
@@ -68,18 +69,20 @@ class Standing:
     snapshot: Snapshot
 
 
-def make_mark(incarnation: str, table: Table, snapshot: Snapshot) -> Mark:
+def make_mark(incarnation: Incarnation, table: Table, snapshot: Snapshot) -> Mark:
     """The mark that includes what `snapshot` saw."""
     return Mark(f"{incarnation}:{table.id}:{snapshot}")
 
 
-def parse_mark(mark: Mark, incarnation: str, table: Table) -> Snapshot | None:
-    """The snapshot a mark names; None for one of another table or incarnation."""
-    head = f"{incarnation}:{table.id}:"
-    return Snapshot.parse(mark.value[len(head) :]) if mark.value.startswith(head) else None
+def parse_mark(mark: Mark, incarnation: Incarnation, table: Table) -> Snapshot | None:
+    """The snapshot a mark names; None for one of another table, or of an incarnation whose numbers mean
+    something else."""
+    made_in, _, rest = mark.value.partition(":")
+    of_table, _, text = rest.partition(":")
+    return Snapshot.parse(text) if of_table == table.id and incarnation.holds(made_in) else None
 
 
-def snapshot_of(mark: Mark, incarnation: str, table: Table, now: Snapshot) -> Snapshot:
+def snapshot_of(mark: Mark, incarnation: Incarnation, table: Table, now: Snapshot) -> Snapshot:
     """The snapshot a mark names. Raises MarkExpired for one of another table, of another incarnation of the
     database, or ahead of `now`."""
     found = parse_mark(mark, incarnation, table)

@@ -198,7 +198,7 @@ class PostgresView:
     async def changes(self, since: Mark) -> AsyncIterator[Sequence[KeyBytes]]:
         """Keys of rows put, deleted, or with a changed cell after `since`; may repeat."""
         place = self._layout.place
-        start = snapshot_of(since, self._driver.incarnation, self._layout.table, self._standing.snapshot)
+        start = snapshot_of(since, self._connection.incarnation, self._layout.table, self._standing.snapshot)
         check_not_forgotten(start, self._standing)
         if since == self._mark:
             return

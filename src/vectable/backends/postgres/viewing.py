@@ -14,6 +14,7 @@ from vectable.backends.postgres.standing import (
     Standing,
     any_changed_since,
     make_mark,
+    parse_mark,
     snapshot_of,
 )
 from vectable.backends.postgres.view import GONE, PostgresView
@@ -107,7 +108,7 @@ class Viewing:
                 await self._close(None, None, None)
                 return None
             if self._at_least is not None:
-                snapshot_of(self._at_least, self._driver.incarnation, self._table, standing.snapshot)
+                snapshot_of(self._at_least, connection.incarnation, self._table, standing.snapshot)
             layout = self._places.layouts.of(self._table, place)
             if standing.generation != self._table.generation and layout.missing:
                 raise gone(f"{layout.missing[0]!r}")
@@ -121,6 +122,8 @@ class Viewing:
         """Fixes the moment: where the table stands, and the mark."""
         table, last = self._table, self._places.known.get(self._table.id)
         known = last if last is not None and last.generation == place.generation else None
+        if known is not None and parse_mark(known.mark, connection.incarnation, table) is None:
+            known = None  # the server has crashed since
         if known is None:
             row = await connection.fetchrow(f"SELECT {_STANDING}, TRUE {_OF_TABLE}", table.id)
         else:
@@ -131,7 +134,7 @@ class Viewing:
         generation, floor, text, changed = row
         snapshot = Snapshot.told(text)
         standing = Standing(generation, int(floor), snapshot)
-        mark = make_mark(self._driver.incarnation, table, snapshot)
+        mark = make_mark(connection.incarnation, table, snapshot)
         if known is not None and not changed:
             mark = known.mark
         if generation == place.generation and self._places.known.get(table.id) is last:

@@ -36,7 +36,6 @@ async def write(
     layout: Layout,
     batch: WriteBatch,
     values: Sequence[Values] | None,
-    incarnation: str,
 ) -> Written:
     """Writes `batch`, whose puts have the encoded `values`, inside the caller's transaction. Without `values`
     its rows are taken to be new (`load.is_load`): Overtaken when one is not.
@@ -60,7 +59,8 @@ async def write(
             " (table_id, key) DO UPDATE SET answer = excluded.answer, created = now()",
             [(table.id, key, answer) for key, answer in sorted(batch.receipts.items())],
         )
-    return Written(Receipt(make_mark(incarnation, table, snapshot.with_own(xid)), outcomes, written), xid)
+    mark = make_mark(connection.incarnation, table, snapshot.with_own(xid))
+    return Written(Receipt(mark, outcomes, written), xid)
 
 
 async def _settled(connection: Connection, layout: Layout, batch: WriteBatch) -> tuple[Snapshot, int]:

@@ -4,6 +4,7 @@ from vectable.drivers.postgres.address import Address, is_postgres
 from vectable.drivers.postgres.connection import Connection, decode_vector, encode_vector
 from vectable.drivers.postgres.driver import Isolation, PostgresDriver, is_prepared
 from vectable.drivers.postgres.failures import translate
+from vectable.drivers.postgres.incarnation import Incarnation
 from vectable.drivers.postgres.names import NAME_BYTES, SCHEMA, literal, ours, qualified, quote
 from vectable.drivers.postgres.pool import PoolStatus
 
@@ -12,6 +13,7 @@ __all__ = [
     "SCHEMA",
     "Address",
     "Connection",
+    "Incarnation",
     "Isolation",
     "PoolStatus",
     "PostgresDriver",

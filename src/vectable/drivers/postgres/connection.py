@@ -18,6 +18,7 @@ import numpy as np
 from asyncpg import exceptions as pg
 
 from vectable.drivers.postgres.address import Address
+from vectable.drivers.postgres.incarnation import Incarnation
 from vectable.drivers.postgres.names import SCHEMA, quote
 from vectable.errors import InvalidInput
 
@@ -37,6 +38,8 @@ _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USE
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg is not typed
     """asyncpg's, without its waits that may never end: for room to write, while the server is gone."""
 
+    incarnation: Incarnation
+    """Of the database it sees, for as long as it lives; known of those a driver made."""
     _config: Any
 
     def allow(self, statement_timeout_ms: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from vectable.drivers.postgres import migrations
 from vectable.drivers.postgres.address import Address
 from vectable.drivers.postgres.connection import CLOSE_S, Connection, connect
 from vectable.drivers.postgres.failures import RETRIED, TRANSLATED, Translated, is_lost, translate
+from vectable.drivers.postgres.incarnation import Incarnation, find_incarnation
 from vectable.drivers.postgres.leave import leave
 from vectable.drivers.postgres.names import SCHEMA
 from vectable.drivers.postgres.pool import Pool, PoolStatus
@@ -48,9 +48,9 @@ class PostgresDriver:
         self.rows_schema = rows_schema
         self.identity = ""
         """Of the database, for ever: 32 hex digits, known once open. Dumps keep it."""
-        self.incarnation = ""
-        """Another one in every copy and after every restore: what is numbered by the server's transactions
-        means nothing elsewhere. Known once open."""
+        self.incarnation = Incarnation("", "", frozenset())
+        """What is numbered by the server's transactions means something within it only. The last one a
+        connection has seen: another one after a crash of the server, while this is open. Known once open."""
         self.vector_schema = ""
         """The schema pgvector is in, known once open."""
         self.server_version = 0
@@ -83,7 +83,7 @@ class PostgresDriver:
                     there = await migrations.vector_schema(first)
                     self.vector_schema = await migrations.install_vector(first, self.address.display)
                     await migrations.migrate(first, self.address.display, made_extension=there is None)
-                    self.identity, self.incarnation = await _who(first)
+                    self.identity, self.incarnation = await find_incarnation(first)
                 finally:
                     await first.close(timeout=CLOSE_S)
                 await self._pool.warm()
@@ -104,12 +104,31 @@ class PostgresDriver:
             )
 
     async def _connect(self) -> Connection:
-        return await connect(
-            self.address,
-            vector_schema=self.vector_schema,
-            statement_timeout_ms=self._statement_timeout_ms,
-            statement_cache=self._statement_cache,
+        return await self._told(
+            await connect(
+                self.address,
+                vector_schema=self.vector_schema,
+                statement_timeout_ms=self._statement_timeout_ms,
+                statement_cache=self._statement_cache,
+            )
         )
+
+    async def _told(self, connection: Connection) -> Connection:
+        """The connection, which knows what it sees; the server may have been started anew, or the database
+        restored, since the last one was made."""
+        try:
+            async with asyncio.timeout(self.address.connect_timeout_s):
+                identity, connection.incarnation = await find_incarnation(connection)
+            if identity != self.identity:
+                raise BackendError(
+                    f"{self.address.display} is another database than the one that was opened",
+                    hint="open it anew",
+                )
+        except BaseException:
+            connection.terminate()
+            raise
+        self.incarnation = connection.incarnation
+        return connection
 
     async def close(self) -> None:
         """Closes every connection. May be called again."""
@@ -168,7 +187,9 @@ class PostgresDriver:
         the session may be changed. Errors within come out as ours."""
         with self.translated:
             self._require_open()
-            connection = await connect(self.address, vector_schema=self.vector_schema, statement_cache=0)
+            connection = await self._told(
+                await connect(self.address, vector_schema=self.vector_schema, statement_cache=0)
+            )
             try:
                 yield connection
             except BaseException:
@@ -215,18 +236,25 @@ class PostgresDriver:
             finally:
                 if statement_timeout_ms is not None:
                     connection.allow(self._statement_timeout_ms)
-            await self._commit(transaction.commit, None if xid_of is None else xid_of(result), readonly)
+            xid = None if xid_of is None else xid_of(result)
+            await self._commit(transaction.commit, xid, connection.incarnation, readonly)
             return result
 
         return await self._repeat(attempt)
 
-    async def _commit(self, commit: Callable[[], Awaitable[None]], xid: int | None, readonly: bool) -> None:
+    async def _commit(
+        self,
+        commit: Callable[[], Awaitable[None]],
+        xid: int | None,
+        incarnation: Incarnation,
+        readonly: bool,
+    ) -> None:
         try:
             await commit()
         except TRANSLATED as error:
             if readonly or not (is_lost(error) or isinstance(error, TimeoutError)):
                 raise
-            status = await self._status_of(xid)
+            status = await self._status_of(xid, incarnation)
             if status == "committed":
                 return
             if status == "aborted":
@@ -236,8 +264,9 @@ class PostgresDriver:
                 hint="read to find out whether it happened",
             ) from error
 
-    async def _status_of(self, xid: int | None) -> str | None:
-        """What became of the transaction, by the server's own account; None where it cannot be had."""
+    async def _status_of(self, xid: int | None, incarnation: Incarnation) -> str | None:
+        """What became of the transaction of that incarnation, by the server's own account; None where it
+        cannot be had."""
         if xid is None:
             return None
         for pause in (0.0, 0.05, 0.2, 0.5, 1.0, 2.0):
@@ -245,8 +274,11 @@ class PostgresDriver:
             try:
                 async with self._pool.connection() as connection:
                     status = await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", str(xid))
+                    same = connection.incarnation.holds(str(incarnation))
             except Exception:  # noqa: S112 - the server may be down; it is asked again
                 continue
+            if status == "committed" and not same:
+                return None  # that, or another one that was given its number after a crash
             if status != "in progress":
                 return None if status is None else str(status)
         return None
@@ -289,17 +321,3 @@ async def is_prepared(address: Address | str) -> bool:
             return await migrations.version_of(connection, where.display) > 0
         finally:
             await connection.close(timeout=CLOSE_S)
-
-
-async def _who(connection: Connection) -> tuple[str, str]:
-    """(identity, incarnation)."""
-    # Made of what any role may ask. A dump, restored, gives the row a new `xmin` and its table another oid;
-    # a server that was wound back goes on in another timeline.
-    identity, *place = await connection.fetchrow(
-        "SELECT value, xmin::text, tableoid::bigint,"
-        " (SELECT oid::bigint FROM pg_database WHERE datname = current_database()),"
-        " CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END"
-        " FROM vectable.meta WHERE name = 'identity'"
-    )
-    text = ":".join(map(str, place))
-    return identity, hashlib.sha256(text.encode()).hexdigest()[:16]
