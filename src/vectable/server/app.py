@@ -15,6 +15,7 @@ from vectable.config import Settings
 from vectable.core.values import MAX_IMAGE
 from vectable.errors import InvalidInput
 from vectable.server.access import Access, Refusals
+from vectable.server.dispatch import ByPath
 from vectable.server.exposure import is_loopback
 from vectable.server.fetch import Fetcher
 from vectable.server.gate import Gate, Guard
@@ -62,7 +63,7 @@ _ROUTERS = (
     observe,
     health,
 )
-"""Searches first: a route is found by looking through all of them."""
+"""Searches first: a path with parameters is found by looking through all of them."""
 
 
 def package_version() -> str:
@@ -113,6 +114,7 @@ def build_app(settings: Settings, limits: Limits, guard: Guard | None = None) ->
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours are in traces.py and metrics/
     )
     app.state.limits = limits
     app.state.fetcher = Fetcher(MAX_IMAGE)
@@ -120,6 +122,7 @@ def build_app(settings: Settings, limits: Limits, guard: Guard | None = None) ->
     for module in _ROUTERS:
         # Added one by one, not as routers: a router in a router is searched twice.
         app.router.routes.extend(module.router.routes)
+    app.router.routes.insert(0, ByPath(app.router.routes))
     app.add_middleware(
         Gate,
         limits=limits,

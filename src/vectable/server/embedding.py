@@ -17,6 +17,8 @@ from vectable.providers import canonical_name
 from vectable.server.routing import database_of, passage_of
 
 T = TypeVar("T")
+_PATIENCE_S = 0.02
+"""From then on it is looked whether the client is still there."""
 
 
 def check_model(request: Request, name: str | None) -> None:
@@ -76,6 +78,7 @@ async def while_waited_for(request: Request, work: Awaitable[T]) -> T:
     then the work is cancelled. The request's body must have been read."""
     task = asyncio.current_task()
     gone = False
+    watching: asyncio.Task[None] | None = None
 
     async def watch() -> None:
         nonlocal gone
@@ -85,7 +88,12 @@ async def while_waited_for(request: Request, work: Awaitable[T]) -> T:
         if task is not None:
             task.cancel()
 
-    watching = asyncio.create_task(watch())
+    def begin() -> None:
+        nonlocal watching
+        watching = asyncio.create_task(watch())
+
+    # Most are answered before it would be worth while to look.
+    looking = asyncio.get_running_loop().call_later(_PATIENCE_S, begin)
     try:
         async with asyncio.timeout(passage_of(request).deadline - time.monotonic()):
             return await work
@@ -100,4 +108,6 @@ async def while_waited_for(request: Request, work: Awaitable[T]) -> T:
             raise ClientDisconnect from None
         raise
     finally:
-        watching.cancel()
+        looking.cancel()
+        if watching is not None:
+            watching.cancel()

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vectable.core.context import Context
 from vectable.engine.keys import Role
@@ -134,6 +135,11 @@ class Route(APIRoute):
     One that declares a body takes nothing else but text from the path, so the framework's general way of
     finding arguments, which costs more than a search of a small table, is not gone for it."""
 
+    def __init__(self, path: str, endpoint: Endpoint, **described: Any) -> None:
+        super().__init__(path, endpoint, **described)
+        if self.body_field is not None:
+            self.app = _application(self.get_route_handler())
+
     def get_route_handler(self) -> Handler:
         """The handler behind a check of who asks: it comes before anything of the request is read."""
         [method] = self.methods or {"GET"}
@@ -151,6 +157,16 @@ class Route(APIRoute):
             raise TypeError(f"{self.endpoint.__name__}: with a body, other arguments come from the path")
         endpoint: Endpoint = self.endpoint
         return _with_body(endpoint, self.dependant.body_params[0], repeatable)
+
+
+def _application(handle: Handler) -> ASGIApp:
+    """The handler without what the framework keeps ready for arguments that need to be closed."""
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handle(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    return application
 
 
 def _allowed(needed: Role, wide: bool, handle: Handler) -> Handler:

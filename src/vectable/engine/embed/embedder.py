@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from vectable.config import Settings
 from vectable.core.meter import UNMETERED, Meter
@@ -249,12 +249,13 @@ class Embedder:
         counts = _counts(keys, todo) if step is not None else {}
         if not todo:
             return _Work()
-        if isinstance(provider, RemoteEmbeddingProvider):
+        passes = self._passes_of(provider)
+        if passes is None:
+            remote = cast(RemoteEmbeddingProvider, provider)
             return await self._compute_remote(
-                provider, items, todo, purpose, store, step, counts, shared=shared
+                remote, items, todo, purpose, store, step, counts, shared=shared
             )
         contents = {key: items[position] for key, position in todo.items()}
-        passes = self._passes_of(provider)
         work = _Work()
 
         async def compute(keys: Sequence[bytes]) -> None:
@@ -279,9 +280,12 @@ class Embedder:
             await self._claims.each_once(list(todo), self._tiers.look_again, compute_and_write, deliver)
         return work
 
-    def _passes_of(self, provider: EmbeddingProvider) -> Passes:
+    def _passes_of(self, provider: EmbeddingProvider) -> Passes | None:
+        """Those of a model that runs here; None for one served elsewhere."""
         passes = self._passes.get(provider.model.id)
         if passes is None or passes.provider is not provider:
+            if isinstance(provider, RemoteEmbeddingProvider):
+                return None
             passes = self._passes[provider.model.id] = Passes(
                 provider,
                 budget=self._budget,
