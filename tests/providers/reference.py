@@ -81,6 +81,7 @@ def write_tiny_bert(
     normalizes: bool = True,
     prefix: str = "",
     max_tokens: int = 12,
+    positions: int = 32,
     prompts: Mapping[str, str] | None = None,
     seed: int = 7,
 ) -> Path:
@@ -93,7 +94,7 @@ def write_tiny_bert(
         "intermediate_size": 24,
         "hidden_act": activation,
         "layer_norm_eps": 1e-12,
-        "max_position_embeddings": 32,
+        "max_position_embeddings": positions,
         "vocab_size": 5 + len(WORDS),
         "pad_token_id": 0,
     }

@@ -10,7 +10,7 @@ from vectable.errors import ModelUnavailable, Unsupported
 
 DEFAULT_THREADS = 2
 _SPIN_US = 20
-"""So long a thread of a pass waits awake for its next piece: longer than most operators take, and much shorter
+"""So long a thread of a pass waits awake for its next piece: longer than most operators take, much shorter
 than what lies between two passes."""
 _SPINS_FOR_A_TIME = (1, 26)
 """The first version that can be told how long."""
@@ -49,4 +49,6 @@ def open_session(graph: Path, threads: int) -> Any:
 def _version(text: str) -> tuple[int, int]:
     """Major and minor of a version; (0, 0) where it has another form."""
     parts = text.split(".")
-    return (int(parts[0]), int(parts[1])) if len(parts) > 1 and all(p.isdigit() for p in parts[:2]) else (0, 0)
+    return (
+        (int(parts[0]), int(parts[1])) if len(parts) > 1 and all(p.isdigit() for p in parts[:2]) else (0, 0)
+    )

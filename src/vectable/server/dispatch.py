@@ -1,14 +1,13 @@
-"""Requests to their operations: by one look where a path has no parameters, else by the framework's search."""
+"""Requests to their operations: by one look where a path has no parameters, else by the usual search."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from starlette.requests import Request
 from starlette.routing import BaseRoute, Match, NoMatchFound
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from vectable.server.routing import Handler, Route
+from vectable.server.routing import Route
 
 
 class ByPath(BaseRoute):
