@@ -12,7 +12,7 @@ import contextvars
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from vectable.errors import Unsupported
@@ -126,6 +126,16 @@ def _settle(future: asyncio.Future[Any], value: Any, error: Exception | None) ->
         future.set_exception(error)
 
 
+class _Begun(Awaitable[T]):
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __await__(self) -> Generator[Any, None, T]:
+        result: T = self._call.result()
+        return result
+        yield  # which makes it a generator
+
+
 class Loop:
     """Runs coroutines for other threads of the process that made it."""
 
@@ -148,6 +158,15 @@ class Loop:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result. Raises what it raises; Unsupported after a fork, from the loop's own
         thread, and at the end of the interpreter."""
+        result: T = self._begun(coroutine).result()
+        return result
+
+    def begin(self, coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """Starts the coroutine. To await its result holds the calling thread and never suspends. Raises as
+        `run`."""
+        return _Begun(self._begun(coroutine))
+
+    def _begun(self, coroutine: Coroutine[Any, Any, T]) -> Call:
         try:
             self.check()
         except Unsupported:
@@ -155,8 +174,7 @@ class Loop:
             raise
         call = Call(self._loop, coroutine)
         self._loop.call_soon_threadsafe(call.start)
-        result: T = call.result()
-        return result
+        return call
 
     def check(self) -> None:
         """Raises Unsupported where this thread may not wait for the loop: see `run`."""

@@ -19,6 +19,7 @@ from vectable.handles.table import EVERYTHING, AsyncTable
 
 if TYPE_CHECKING:
     from vectable.blocking.database import Database
+    from vectable.engine.search.proved import Begin
 
 T = TypeVar("T")
 
@@ -35,9 +36,11 @@ class Table(Columns, Chain[TableQuery]):
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._database._loop.run(work)
 
-    def _here_or_run(self, here: Callable[[], T | None], there: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    def _here_or_run(
+        self, here: Callable[[Begin], T | None], there: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T:
         self._database._loop.check()
-        found = here()
+        found = here(self._database._loop.begin)
         return self._run(there()) if found is None else found
 
     def _iterate(self, source: Callable[[], AsyncIterator[T]]) -> Generator[T, None, None]:

@@ -25,6 +25,7 @@ from vectable.core.vectors import Vector, check_vector
 from vectable.engine.catalog import Catalog
 from vectable.engine.embed import Embedder
 from vectable.engine.search import Searcher, SearchResult, drive
+from vectable.engine.search.proved import Begin
 from vectable.engine.search.scan import only
 from vectable.engine.search.selection import compile_selection
 from vectable.errors import (
@@ -167,17 +168,16 @@ class Reader:
                     raise
         raise Conflict("the table's definition kept changing", hint="try again")
 
-    def query_here(self, context: Context, name: str, query: Query) -> Result | None:
-        """`query` on the calling thread, whichever that is, without a hop; None where it needs the loop:
-        reads that suspend, something to embed, a catalogue to be read anew. Thread-safe. Raises what
-        `query` raises."""
-        if not self._backend.capabilities.inline:
-            return None
+    def query_here(self, context: Context, name: str, query: Query, begin: Begin) -> Result | None:
+        """`query` computed on the calling thread, which is not the loop's; where the backend's reads suspend,
+        `begin` starts them on the loop. None where all of it needs the loop: rows that are not held,
+        something to embed, a catalogue to be read anew. Thread-safe. Raises what `query` raises."""
         if query.similar is not None and _item(query.similar.to) is not None:
             return None
         started = time.perf_counter()
-        unchanged = drive(self._unchanged(context, name, query, started, self._searcher.unchanged_here, {}))
-        if unchanged is not None:
+        search = partial(self._searcher.unchanged_here, begin=begin)
+        unchanged = drive(self._unchanged(context, name, query, started, search, {}))
+        if unchanged is not None or not self._backend.capabilities.inline:
             return unchanged
         table = self._catalog.peek(context, name)
         if table is None:

@@ -14,6 +14,7 @@ from vectable.handles.result import Coverage, Result, Row
 
 if TYPE_CHECKING:
     from vectable.engine.read import Result as EngineResult
+    from vectable.engine.search.proved import Begin
     from vectable.handles.table import AsyncTable
 
 
@@ -49,12 +50,12 @@ class AsyncTableQuery(Chain["AsyncTableQuery"]):
         found = await database.engine.reader.query(database.context, self._table.full_name, self._request)
         return result_of(found, self.definition, self._request)
 
-    def _collect_here(self) -> Result | None:
+    def _collect_here(self, begin: Begin) -> Result | None:
         """`collect` on the calling thread, without the two hops to the loop and its pool, which cost as
-        much as a small search; None where only the loop can answer."""
+        much as a small search; None where only the loop can answer. `begin` starts what it must do."""
         database = self._table._database
         reader = database._anywhere.reader
-        found = reader.query_here(database.context, self._table.full_name, self._request)
+        found = reader.query_here(database.context, self._table.full_name, self._request, begin)
         return None if found is None else result_of(found, self.definition, self._request)
 
     async def first(self) -> Row | None:

@@ -39,8 +39,7 @@ class Selection(Answer):
             expressions.append(layout.want(version))
             expressions += [f"{cells_name(version)}.{part}" for part in CELL_PARTS[1:]]
         self.width = len(expressions)
-        self.with_proof: str | None = None
-        self.at_once: str | None = None
+        self.proved: dict[tuple[bool, bool], str] = {}
         """The statements of `unchanged`, once they have been put together."""
         self.expressions = ", ".join(f"{sql} AS f{i}" for i, sql in enumerate(expressions))
 

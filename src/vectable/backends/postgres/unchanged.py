@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from vectable.backends.postgres.layout import Layout, Place
 from vectable.backends.postgres.select import Selection, SqlRow, selection
@@ -17,7 +18,7 @@ from vectable.interfaces import Noted
 
 _KEYS = 5_000
 _CURRENT = (
-    "s.generation = $3 AND ($4::text IS NULL OR $5 = (SELECT revision FROM vectable.state WHERE key = $4))"
+    "s.generation = $2 AND ($3::text IS NULL OR $4 = (SELECT revision FROM vectable.state WHERE key = $3))"
 )
 
 
@@ -39,20 +40,17 @@ async def get_unchanged(
     if place.names is None and place.queue is None:
         return None  # rows of others, who tell nobody when they change them
     chosen = selection(layout, columns, versions)
-    if snapshot is None:
-        sql = chosen.at_once = chosen.at_once or _statement(chosen, layout, _CURRENT)
-        asked: tuple[str, ...] = ()
-    else:
-        sql = chosen.with_proof = chosen.with_proof or _statement(chosen, layout, _unchanged(layout.place))
-        asked = (str(snapshot),)
-
     about = (None, None) if noted is None else noted
+    asked: list[Any] = [table.id, place.generation, *about]
+    if snapshot is not None:
+        asked.append(str(snapshot))
+    if keys:
+        asked.append(list(keys))
+    sql = _statement(chosen, layout, since=snapshot is not None, rows=bool(keys))
 
     async def read(connection: Connection) -> list[SqlRow]:
         try:
-            rows: list[SqlRow] = await connection.fetch(
-                sql, list(keys), table.id, place.generation, *about, *asked
-            )
+            rows: list[SqlRow] = await connection.fetch(sql, *asked)
         except GONE:
             return []  # a view says what is wrong
         return rows
@@ -60,17 +58,24 @@ async def get_unchanged(
     found = await driver.read(read)
     if not found or not found[0][-1]:
         return None
-    return chosen.asked(keys, found)
+    return chosen.asked(keys, found if keys else ())
+
+
+def _statement(chosen: Selection, layout: Layout, *, since: bool, rows: bool) -> str:
+    """`$1` the table's id, `$2` its generation, `$3` and `$4` what was noted of the state; with `since` the
+    snapshot since which nothing has changed; with `rows` their keys, last."""
+    known = chosen.proved.get((since, rows))
+    if known is None:
+        condition = _unchanged(layout.place) if since else _CURRENT
+        known = f"SELECT {condition} AS holds FROM vectable.tables AS s WHERE s.id = $1"
+        if rows:
+            keys = f"t.key = ANY (${6 if since else 5}::bytea[])"
+            found = f"SELECT {chosen.expressions} {layout.joined(chosen.versions)} WHERE {keys}"
+            known = f"SELECT q.*, p.holds FROM ({known}) AS p LEFT JOIN ({found}) AS q ON TRUE"
+        chosen.proved[since, rows] = known
+    return known
 
 
 def _unchanged(place: Place) -> str:
-    """`$6`: the snapshot since which nothing has changed."""
-    changed = any_changed_since(sources_of(place), "$6")
-    return f"{_CURRENT} AND s.floor <= pg_snapshot_xmin($6::text::pg_snapshot) AND NOT ({changed})"
-
-
-def _statement(chosen: Selection, layout: Layout, condition: str) -> str:
-    """`$1` the keys, `$2` the table's id, `$3` its generation, `$4` and `$5` what was noted of the state."""
-    proof = f"SELECT {condition} AS holds FROM vectable.tables AS s WHERE s.id = $2"
-    rows = f"SELECT {chosen.expressions} {layout.joined(chosen.versions)} WHERE t.key = ANY ($1::bytea[])"
-    return f"SELECT q.*, p.holds FROM ({proof}) AS p LEFT JOIN ({rows}) AS q ON TRUE"
+    changed = any_changed_since(sources_of(place), "$5")
+    return f"{_CURRENT} AND s.floor <= pg_snapshot_xmin($5::text::pg_snapshot) AND NOT ({changed})"

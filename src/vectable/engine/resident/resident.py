@@ -25,6 +25,7 @@ from vectable.engine.resident.coded import Codes
 from vectable.engine.resident.columns import FilterColumn
 from vectable.engine.resident.delta import Delta
 from vectable.engine.resident.keys import PackedKeys
+from vectable.engine.resident.recent import RecentRows
 from vectable.engine.resident.segment import Base, make_base
 from vectable.engine.resident.snapshot import Mask, Snapshot
 from vectable.engine.vectorized import ResidentColumn, build_column
@@ -106,6 +107,7 @@ class Resident:
         version: Version,
         path: Path | None,
         inline: bool,
+        recent: RecentRows | None = None,
     ) -> None:
         self.key = key
         self.version = version
@@ -124,6 +126,8 @@ class Resident:
         """The table was found changed after a search: the next one looks before."""
         self.columns: dict[str, FilterColumn] = {}
         """The filter columns the snapshot has."""
+        self.recent = recent
+        """Rows of hits, held where to fetch them is a round trip."""
         self._lock = threading.Lock()
         self._delta = Delta(version.dimensions)
         self._delta_at: dict[KeyBytes, int] = {}
@@ -140,7 +144,8 @@ class Resident:
         rows = snapshot.base.nbytes + self._delta.nbytes + len(self._absent) * 100
         codes = self.codes
         coded = 0 if codes is None else codes.scan.nbytes
-        return rows + self._columns_nbytes + indexes + coded + snapshot.coded_nbytes
+        recent = 0 if self.recent is None else self.recent.nbytes
+        return rows + self._columns_nbytes + indexes + coded + snapshot.coded_nbytes + recent
 
     def servable(self, cell: Cell) -> bool:
         """Whether search may use the cell's vector."""
@@ -158,12 +163,16 @@ class Resident:
             self.snapshot = Snapshot(
                 base.mark, base, self._delta.view(), None, len(base), len(base) + len(self._absent), {}
             )
+            if self.recent is not None:
+                self.recent.start(base.mark)
 
     def forget(self) -> None:
         """Gives the memory back, once the searches that run are done."""
         with self._lock:
             self.snapshot = None
             self.structures, self.columns, self.codes = {}, {}, None
+            if self.recent is not None:
+                self.recent.start(None)
             self._delta, self._delta_at, self._absent = Delta(self.version.dimensions), {}, set()
 
     def apply(self, mark: Mark, asked: Sequence[KeyBytes], batches: Sequence[RecordBatch]) -> None:
@@ -191,6 +200,8 @@ class Resident:
                 for i, c in self.columns.items()
             }
             self._append(fresh, vectors, len(before.base))
+            if self.recent is not None:
+                self.recent.move(mark, asked)
             self._swap(before, mark, dead, columns)
 
     def _there(self) -> Snapshot:

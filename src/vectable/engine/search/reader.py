@@ -19,6 +19,7 @@ from vectable.core.predicate import TRUE
 from vectable.core.schema import Table, Version
 from vectable.engine.resident.columns import FilterColumn
 from vectable.engine.resident.load import refresh
+from vectable.engine.resident.recent import RecentRows
 from vectable.engine.resident.registry import ResidentRegistry
 from vectable.engine.resident.resident import Behind, GivenUp, Resident, ResidentKey
 from vectable.engine.resident.snapshot import Snapshot
@@ -31,6 +32,8 @@ _T = TypeVar("_T")
 _ROW_OVERHEAD = 120
 """Bytes a row needs beside its vector: key, offset, scale, fast-scan code."""
 _REFUSED_S = 5.0
+_RECENT_SHARE = 32
+"""So small a part of the budget may go to the rows of hits, for each version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ class Reader:
 
     def make(self, key: ResidentKey, version: Version) -> Resident:
         """Resident rows of a version, not loaded yet."""
-        return Resident(key, version, self.upkeep.base_path(version.id, key.stale), self.inline)
+        recent = None if self.inline else RecentRows(self.registry.budget // _RECENT_SHARE)
+        return Resident(key, version, self.upkeep.base_path(version.id, key.stale), self.inline, recent)
 
     def read(
         self,

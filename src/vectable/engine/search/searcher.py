@@ -25,6 +25,7 @@ from vectable.engine.search.cursor import Place
 from vectable.engine.search.in_backend import Outgrown
 from vectable.engine.search.plain import scan_count, scan_page
 from vectable.engine.search.prepare import Prepared, Preparer, Target, unlimited
+from vectable.engine.search.proved import Begin
 from vectable.engine.search.reader import Reader, Reading
 from vectable.engine.search.result import SearchResult
 from vectable.engine.search.similar import SimilarSearch, is_quick
@@ -126,13 +127,15 @@ class Searcher:
         return is_quick(prepared, target, resident, snapshot)
 
     async def unchanged_here(
-        self, table: Table, query: Query, context: Context, vector: Vector, noted: Noted
+        self, table: Table, query: Query, context: Context, vector: Vector, noted: Noted, begin: Begin
     ) -> SearchResult | None:
-        """`unchanged` without a loop, never suspended: see `run_here`."""
+        """`unchanged` on the calling thread, never suspended: where the backend's reads are, `begin` starts
+        them on its loop."""
         prepared = self._preparer.prepare(table, query, context, vector)
         if prepared.target is None:
             return None
-        return await self._similar.unchanged(prepared, prepared.target, noted)
+        elsewhere = None if self._reader.inline else begin
+        return await self._similar.unchanged(prepared, prepared.target, noted, elsewhere)
 
     def run_here(
         self,

@@ -52,6 +52,9 @@ class Selection:
     outputs: tuple[tuple[str, Output], ...]
     plain: bool
     """The fetched columns are the answer as they come."""
+    shape: str | None = None
+    """Names what the answer's rows hold, whatever columns are called later; None where they tell of cells,
+    or are not the columns as they come."""
 
     def rows(self, batch: RecordBatch) -> list[Row]:
         """The answer's rows."""
@@ -70,10 +73,12 @@ def compile_selection(select: Sequence[str] | None, table: Table) -> Selection:
     """`select` None or "*" is every stored column; vector columns, JSON paths ("meta.stars"), cell states
     ("emb.state") and cell errors ("emb.error") are selected by name. Raises UnknownColumn, InvalidFilter."""
     outputs: dict[str, Output] = {}
+    ids: list[str] = []
     plain = True
     for name in ("*",) if select is None else select:
         if name == "*":
             outputs.update((c.name, c.name) for c in table.stored_columns)
+            ids += [c.id for c in table.stored_columns]
             continue
         failing = error_column(name, table)
         if failing is not None:
@@ -86,6 +91,7 @@ def compile_selection(select: Sequence[str] | None, table: Table) -> Selection:
             plain = False
         else:
             outputs[name] = target.name
+            ids.append("" if target.state else target.column.id)
             plain = plain and name == target.name and not target.path
     sources = outputs.values()
     return Selection(
@@ -93,6 +99,7 @@ def compile_selection(select: Sequence[str] | None, table: Table) -> Selection:
         tuple(dict.fromkeys(s.version for s in sources if not isinstance(s, str))),
         tuple(outputs.items()),
         plain,
+        repr([*zip(outputs, dict.fromkeys(ids), strict=True)]) if plain and all(ids) else None,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from vectable.engine.search.in_backend import Asked, BackendSearch
 from vectable.engine.search.page import Clock, Span, page_of, span_of
 from vectable.engine.search.plain import scan_count
 from vectable.engine.search.prepare import Prepared, Target
+from vectable.engine.search.proved import Begin, ProvedRows
 from vectable.engine.search.rank import Ranked, count_at_least, pool_of
 from vectable.engine.search.reader import Reader, Reading
 from vectable.engine.search.result import SearchResult
@@ -111,49 +113,49 @@ class SimilarSearch:
         return resident, snapshot
 
     async def unchanged(
-        self, prepared: Prepared, target: Target, noted: Noted | None = None
+        self, prepared: Prepared, target: Target, noted: Noted | None = None, begin: Begin | None = None
     ) -> SearchResult | None:
-        """The first page by the rows already held: the statement that fetches its rows tells whether the
-        table, or what was noted of the state store, has changed since. None where it has, or where it takes
-        a view to answer."""
+        """The first page by the rows already held, proved by one statement, which also fetches what is not
+        held of the hits: None where the table, or what was noted of the state store, has changed since, or
+        where it takes a view to answer. `begin`: on a thread that is not the backend's loop's."""
         clock = Clock()
-        table, compiled = prepared.table, prepared.compiled
+        table = prepared.table
         held = self.held(prepared, target)
         if held is None:
             return None
         resident, snapshot = held
-        eligible = await self._by_columns(prepared, snapshot)
+        proved = ProvedRows(self._backend, prepared, snapshot, resident.recent, noted, begin)
+        eligible = await self._by_columns(prepared, snapshot, begin)
         if eligible is None:
             return None
+        await proved.ask_early()
         clock.lap("filter")
         span = span_of(prepared, target, None, eligible.count, False)
         quick = is_quick(prepared, target, resident, snapshot)
-        answer = await self._answered(target, snapshot, resident, eligible, span, quick)
+        answer = await self._answered(target, snapshot, resident, eligible, span, quick, begin)
         clock.lap("search")
         prepared.context.check_deadline()
-        keys = answer.ranked.keys[span.start : span.end]
-        selection = compiled.selection
-        batch = await self._backend.get_unchanged(
-            table, snapshot.mark, keys, selection.columns, selection.versions, noted
-        )
-        if batch is None or len(batch) != len(keys):
+        rows = await proved.rows(answer.ranked.keys[span.start : span.end])
+        if rows is None:
             resident.moving = True
             return None
         clock.lap("fetch")
         self._reader.upkeep.after_search(resident, snapshot, target.column, table.indexes, eligible.kept)
-        return page_of(prepared, target, snapshot, eligible, answer, span, selection.rows(batch), clock)
+        return page_of(prepared, target, snapshot, eligible, answer, span, rows, clock)
 
-    async def _by_columns(self, prepared: Prepared, snapshot: Snapshot) -> Eligible | None:
+    async def _by_columns(
+        self, prepared: Prepared, snapshot: Snapshot, begin: Begin | None = None
+    ) -> Eligible | None:
         """The rows the filter keeps; None when only the backend knows."""
         compiled = prepared.compiled
         if compiled.everything:
             return Eligible(snapshot.live, snapshot.searchable, False)
         if compiled.filter is None:
             return None
-        if snapshot.remembers(prepared.where):
-            kept = snapshot.kept(prepared.where, compiled.names)
-        else:
-            kept = await self._reader.compute(lambda: snapshot.kept(prepared.where, compiled.names))
+        known = snapshot.remembers(prepared.where)
+        here = known or begin is not None or self._reader.inline
+        work = partial(snapshot.kept, prepared.where, compiled.names)
+        kept = work() if here else await self._reader.compute(work)
         return Eligible(kept.mask, kept.count, True, kept)
 
     async def _eligible(self, prepared: Prepared, reading: Reading, snapshot: Snapshot) -> Eligible:
@@ -176,12 +178,12 @@ class SimilarSearch:
         eligible: Eligible,
         span: Span,
         quick: bool = False,
+        begin: Begin | None = None,
     ) -> Answer:
         held = Held(resident.structures, resident.refused, resident.codes)
         probe = Probe(target.vector, target.version.metric, self._reader.registry.library)
-        return await self._reader.compute(
-            lambda: search_resident(snapshot, held, target, probe, eligible, span.k, span.after), quick
-        )
+        work = partial(search_resident, snapshot, held, target, probe, eligible, span.k, span.after)
+        return work() if begin is not None else await self._reader.compute(work, quick)
 
     async def _over_resident(
         self,

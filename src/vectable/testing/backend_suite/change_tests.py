@@ -84,7 +84,10 @@ class ChangeTests(SuiteFixtures):
                 there.cells,
             )
             assert list(found.revisions) == list(there.revisions)
-            assert await subject.backend.get_unchanged(subject.table, before, [], ["id"]) is not None
+            for columns in ["id"], []:
+                proof = await subject.backend.get_unchanged(subject.table, before, [], columns)
+                assert proof is not None
+                assert list(proof.keys) == []
         for change in (
             lambda: subject.put({"id": "other"}),
             lambda: subject.cell("a", version, b"1", vector=VECTOR),
@@ -93,6 +96,7 @@ class ChangeTests(SuiteFixtures):
             before, _ = await now()
             await change()
             assert await given(before) is None
+            assert await subject.backend.get_unchanged(subject.table, before, [], []) is None
         assert await given(Mark("nonsense")) is None
         _, there = await now()
         if (found := await given(None)) is not None:
