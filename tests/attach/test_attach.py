@@ -90,6 +90,8 @@ async def test_it_is_searched_filtered_and_explained_as_any_table(books: AsyncTa
 async def test_plain_sql_is_noticed_and_stale_vectors_are_never_served(
     books: AsyncTable, owner: Owner
 ) -> None:
+    # Where changes are published, tables without a key may not be updated: ours, too.
+    await owner.execute("CREATE PUBLICATION everything FOR ALL TABLES")
     assert await title_of(books, "Book 5 about 5") == "Book 5"
     await owner.execute("UPDATE shop.books SET title = 'Sailing alone' WHERE shelf = 5")
     # Whether it has been noticed by now or not: its old vector is no hit any more.

@@ -11,4 +11,5 @@ async def create_tombstones(connection: Connection, name: str) -> None:
         f"CREATE TABLE {name} (key bytea NOT NULL, xid xid8 NOT NULL DEFAULT pg_current_xact_id(),"
         " at timestamptz NOT NULL DEFAULT now())"
     )
+    await connection.execute(f"ALTER TABLE {name} REPLICA IDENTITY FULL")
     await connection.execute(f"CREATE INDEX ON {name} (xid)")

@@ -39,6 +39,7 @@ async def create(connection: Connection, table: Table) -> None:
         f"CREATE TABLE {queue(table.id)} (xid xid8 NOT NULL DEFAULT pg_current_xact_id(),"
         f" whole boolean NOT NULL DEFAULT false{parts})"
     )
+    await connection.execute(f"ALTER TABLE {queue(table.id)} REPLICA IDENTITY FULL")
     await connection.execute(f"CREATE INDEX ON {queue(table.id)} (xid)")
     await create_tombstones(connection, ours(physical("d", table.id)))
     record = Attached(foreign=foreign, key=table.key, key_types=tuple(types))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from vectable.drivers.postgres.connection import Connection
-from vectable.drivers.postgres.migrations import _0001_rows_and_state, _0002_runs
+from vectable.drivers.postgres.migrations import _0001_rows_and_state, _0002_runs, _0003_replica_identity
 from vectable.drivers.postgres.names import SCHEMA, literal, quote
 from vectable.errors import BackendError, DatabaseNewer, InvalidInput
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_0001_rows_and_state.STATEMENTS, _0002_runs.STATEMENTS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    _0001_rows_and_state.STATEMENTS,
+    _0002_runs.STATEMENTS,
+    _0003_replica_identity.STATEMENTS,
+)
 VERSION = len(MIGRATIONS)
 _MARK = "Vectable's own tables: its bookkeeping, vectors and embedding cache"
 LOCK = 0x56454354
