@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import LIMIT_S, until
 from vectable import connect
 from vectable.errors import Unsupported
 
@@ -22,7 +23,7 @@ from vectable.errors import Unsupported
 def python(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Runs a script in a fresh interpreter with all warnings: what is left open shows on standard error."""
     command = [sys.executable, "-W", "always", "-c", textwrap.dedent(script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 def test_a_script_that_never_closes_ends_cleanly_and_its_work_is_taken_up(tmp_path: Path) -> None:
@@ -72,10 +73,7 @@ def test_what_nothing_refers_to_is_closed(tmp_path: Path) -> None:
     assert table.count() == 0
     del table
     gc.collect()
-    deadline = time.monotonic() + 10
-    while not inner.closed and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert inner.closed
+    until(lambda: inner.closed)
 
 
 def test_a_forked_child_is_told_and_may_connect_anew(tmp_path: Path) -> None:
@@ -152,9 +150,9 @@ def test_closing_while_another_thread_waits(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=work)
         thread.start()
-        assert started.wait(10)
+        assert started.wait(LIMIT_S)
         db.close()
-        thread.join(20)
+        thread.join(LIMIT_S)
         assert not thread.is_alive()
         with pytest.raises(Unsupported, match="is closed"):
             table.count()

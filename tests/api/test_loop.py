@@ -29,7 +29,7 @@ def loop() -> Iterator[Loop]:
 def python(script: str) -> subprocess.CompletedProcess[str]:
     """Runs a script in a fresh interpreter that turns warnings into noise on standard error."""
     command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(script)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 async def double(x: int) -> int:
@@ -86,27 +86,22 @@ def test_a_callers_own_event_loop_is_no_obstacle(loop: Loop) -> None:
     assert asyncio.run(main()) == 8
 
 
-def interrupt_soon() -> threading.Timer:
-    """Ctrl-C for the main thread, in a moment."""
-    main = threading.main_thread().ident
-    assert main is not None
-    timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
-    timer.start()
-    return timer
-
-
 def test_ctrl_c_cancels_and_waits_for_the_outcome(loop: Loop) -> None:
     seen: list[str] = []
 
     async def shielded() -> None:
+        # The main thread waits for this by then, or is just about to.
+        timer.start()
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         except asyncio.CancelledError:
             await asyncio.sleep(0.05)
             seen.append("cleaned up")
             raise
 
-    timer = interrupt_soon()
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         loop.run(shielded())
     timer.join()

@@ -42,7 +42,7 @@ def run_in_terminal(script: str) -> str:
     except OSError:
         pass  # how Linux says that the other end is closed
     os.close(ours)
-    assert process.wait(30) == 0
+    assert process.wait(100) == 0
     return seen.decode()
 
 
@@ -76,6 +76,7 @@ def test_a_notebook_gets_one_line_that_is_gone_at_the_end(
 ) -> None:
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=ZMQInteractiveShell))
     monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setattr(module, "_EVERY", 600.0)
     with progress("embed notes", "cells") as update:
         update(10, 100)
         update(20, 100)

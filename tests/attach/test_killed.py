@@ -151,6 +151,15 @@ async def test_several_processes_share_the_work_and_one_may_die(
 async def test_the_server_may_die_while_a_table_is_attached(
     moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    let_through = asyncio.Event()
+    if moment == "soon":
+        let_through.set()
+
+    async def slowly(self: HashingProvider, items: Sequence[Item], purpose: Purpose) -> Matrix:
+        await let_through.wait()
+        await asyncio.sleep(0.3)
+        return await embed(self, items, purpose)
+
     monkeypatch.setattr(HashingProvider, "embed", slowly)
     with temporary_server() as server:
         async with await connect_async(server.url(), fake_embeddings=True) as database:
@@ -159,7 +168,7 @@ async def test_the_server_may_die_while_a_table_is_attached(
             attaching = asyncio.create_task(database.attach("items", embed="title"))
             await asyncio.sleep(0.3)
             if moment == "as vectors are written":
-                await _stall(owner)
+                await _stall(owner, let_through)
             await asyncio.to_thread(_crash, server)
             owner.terminate()
             async with asyncio.timeout(60):
@@ -175,13 +184,8 @@ async def test_the_server_may_die_while_a_table_is_attached(
             assert (await items.search("Item 77", limit=1))[0]["id"] == 77
 
 
-async def slowly(self: HashingProvider, items: Sequence[Item], purpose: Purpose) -> Matrix:
-    await asyncio.sleep(0.3)
-    return await embed(self, items, purpose)
-
-
-async def _stall(owner: Owner) -> None:
-    """Waits until vectors are on their way to a server that cannot take them yet."""
+async def _stall(owner: Owner, let_through: asyncio.Event) -> None:
+    """Lets the model make vectors; waits until they are on their way to a server that cannot take them."""
 
     async def noticed() -> bool:
         version = await owner.fetchval("SELECT id FROM vectable.versions")
@@ -195,6 +199,7 @@ async def _stall(owner: Owner) -> None:
     await until(noticed)
     version = await owner.fetchval("SELECT id FROM vectable.versions")
     await owner.execute(f"BEGIN; SELECT key FROM {ours(cells_name(version))} FOR UPDATE")
+    let_through.set()
     await until(stalled)
     await asyncio.sleep(0.2)
 

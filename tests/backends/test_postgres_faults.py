@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.waiting import LIMIT_S
 from vectable import AsyncDatabase, connect_async
 from vectable.drivers.postgres import Address
 from vectable.errors import BackendError, OutcomeUnknown, Overloaded, VectableError
@@ -46,7 +47,7 @@ async def others(postgres_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def patiently(step: Any) -> Any:
     """What `step` gives once the server is back."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S):
         while True:
             try:
                 return await step()
@@ -104,7 +105,7 @@ async def test_a_server_killed_in_the_middle_of_inserts_loses_nothing_acknowledg
                     await asyncio.sleep(0.01)
                 await asyncio.sleep(chance.uniform(0, 0.3))
                 await asyncio.to_thread(server.kill)
-                async with asyncio.timeout(60):
+                async with asyncio.timeout(LIMIT_S):
                     await asyncio.gather(*writers)
                 await asyncio.to_thread(server.start)
                 assert await patiently(table.count) >= sum(sizes[name] for name in acknowledged)
@@ -173,6 +174,12 @@ async def test_connections_cut_again_and_again_lose_and_double_nothing(
         assert steps <= sum(counters) <= 30
 
 
+async def _waiting(connection: asyncpg.Connection, least: int) -> None:
+    """Until so many wait for a lock of somebody else's."""
+    while await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < least:
+        await asyncio.sleep(0.01)
+
+
 async def test_a_deadlock_with_somebody_s_transaction_is_survived(
     postgres_url: str, others: asyncpg.Connection
 ) -> None:
@@ -180,17 +187,19 @@ async def test_a_deadlock_with_somebody_s_transaction_is_survived(
         await made(db)
         table = await db.table("t")
         await table.insert(rows_of("x"))
-        # The others wait far longer before they look for a deadlock: so it is we who are stopped.
-        await others.execute("SET deadlock_timeout = '60s'")
-        transaction = others.transaction()
-        await transaction.start()
-        await others.execute("SELECT FROM t WHERE id = 'x/5' FOR UPDATE")
+        # Whoever waits looks for a deadlock once, after a while. The others would do so far later, and ours
+        # begins the wait that closes the circle only when they wait: so it is we who are stopped.
+        await others.execute("SET deadlock_timeout = '90s'; BEGIN; SELECT FROM t WHERE id = 'x/5' FOR UPDATE")
+        third = await plain(postgres_url)
+        await third.execute("BEGIN; SELECT FROM t WHERE id = 'x/3' FOR UPDATE")
         ours = asyncio.create_task(table.update(table.batch == "x", {"title": "changed"}))
-        while not await others.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
-            await asyncio.sleep(0.01)
-        # Both wait for the other now, until one is stopped.
-        await others.execute("SELECT FROM t WHERE id = 'x/0' FOR UPDATE")
-        await transaction.commit()
+        await _waiting(third, 1)
+        theirs = asyncio.create_task(others.execute("SELECT FROM t WHERE id = 'x/0' FOR UPDATE"))
+        await _waiting(third, 2)
+        await third.execute("COMMIT")
+        await third.close()
+        await theirs
+        await others.execute("COMMIT")
         assert await ours == BATCH
         assert await table.where(table.title == "changed").count() == BATCH
 
@@ -209,8 +218,7 @@ async def test_serialisation_failures_of_others_are_theirs(
         assert await table.update(table.id == "x/1", {"n": 1}) == 1
         await others.execute("SELECT FROM t WHERE id = 'x/2' FOR UPDATE")
         ours = asyncio.create_task(table.update(table.batch == "x", {"n": 7}))
-        while not await others.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
-            await asyncio.sleep(0.01)
+        await _waiting(others, 1)
         with pytest.raises(asyncpg.SerializationError):
             await others.execute("SELECT FROM t WHERE id = 'x/1' FOR UPDATE")
         await transaction.rollback()
@@ -231,9 +239,7 @@ async def test_a_pool_that_runs_dry_refuses_after_the_wait(
         await transaction.start()
         await others.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
         stuck = [asyncio.create_task(table.count()) for _ in range(2)]
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        while await others.fetchval(waiting) < 2:
-            await asyncio.sleep(0.01)
+        await _waiting(others, 2)
         asked = [
             table.count(),
             table.get("x/1"),
@@ -242,7 +248,7 @@ async def test_a_pool_that_runs_dry_refuses_after_the_wait(
             table.similar("x 1", on="emb").collect(),
             db.create_table("u", {"n": "int"}),
         ]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LIMIT_S):
             told = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(e) for e in told] == [Overloaded] * len(asked)
         assert all(e.retryable and e.context["retry_after_s"] >= 1 for e in told)  # type: ignore[union-attr]
@@ -269,7 +275,7 @@ async def test_a_server_killed_in_the_middle_of_an_index_build_leaves_nothing_to
             await table.create_index("v", "hnsw", wait=False)
             [job] = [j for j in await db.jobs() if j.kind == "index"]
             watcher = await plain(url)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(LIMIT_S):
                 while not await watcher.fetchval("SELECT count(*) FROM pg_stat_progress_create_index"):
                     await asyncio.sleep(0.02)
             await asyncio.to_thread(server.kill)

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ class CommandLine:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("VECTABLE_")}
         self.environment = {**kept, "VECTABLE_FAKE_EMBEDDINGS": "1", "COLUMNS": "120"}
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, program: Sequence[str] = PROGRAM, **options: Any
+    ) -> subprocess.Popen[str]:
         environment = {**self.environment, **options.pop("env", {})}
         options = {
             "stdin": subprocess.DEVNULL,
@@ -44,7 +47,7 @@ class CommandLine:
             **options,
         }
         return subprocess.Popen(
-            [*PROGRAM, *arguments], cwd=self.directory, env=environment, encoding="utf-8", **options
+            [*program, *arguments], cwd=self.directory, env=environment, encoding="utf-8", **options
         )
 
     def __call__(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

@@ -28,11 +28,11 @@ def test_it_serves_the_database_until_stopped(books: CommandLine, stop: signal.S
         try:
             said = _first_document(process.stdout)
             assert said["url"].startswith("http://127.0.0.1:")
-            tables = httpx.get(f"{said['url']}/api/v1/tables", timeout=60).json()["tables"]
+            tables = httpx.get(f"{said['url']}/api/v1/tables", timeout=100).json()["tables"]
             assert [t["name"] for t in tables] == ["books"]
-            assert httpx.get(said["docs"], timeout=60).status_code == 200
+            assert httpx.get(said["docs"], timeout=100).status_code == 200
             process.send_signal(stop)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=100)
         finally:
             process.kill()
     assert (process.returncode, err) == (0, "")

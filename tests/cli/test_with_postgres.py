@@ -30,7 +30,7 @@ class Served:
     def __init__(self, process: subprocess.Popen[str], said: dict[str, Any]) -> None:
         self.process = process
         self.said = said
-        self.client = httpx.Client(base_url=f"{said['url']}/api/v1", timeout=60)
+        self.client = httpx.Client(base_url=f"{said['url']}/api/v1", timeout=100)
 
     def best(self, query: str) -> list[str]:
         body = {"query": query, "column": "meaning", "limit": 2}
@@ -89,21 +89,21 @@ def test_it_is_started_stopped_killed_and_started_again(command: CommandLine) ->
         assert put.status_code in (200, 201), put.text
         best = first.best("orbit")
         first.process.send_signal(signal.SIGTERM)
-        _, err = first.process.communicate(timeout=60)
+        _, err = first.process.communicate(timeout=100)
         assert (first.process.returncode, err) == (0, "")
         assert server_pid(command.directory) is None
     with served(command) as second:
         assert second.best("orbit") == best
         second.client.post("/tables/books/rows", json={"rows": [{"id": "4", "title": "orbit"}]})
         second.process.kill()
-        second.process.wait(30)
+        second.process.wait(100)
     with served(command) as third:
         assert third.best("orbit")[0] == "4"
         left = server_pid(command.directory)
         assert left is not None
         os.kill(left, signal.SIGKILL)  # the database server itself dies, and comes back with the next start
         third.process.kill()
-        third.process.wait(30)
+        third.process.wait(100)
     with served(command) as fourth:
         assert fourth.best("orbit")[0] == "4"
 

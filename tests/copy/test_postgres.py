@@ -11,7 +11,8 @@ import pytest
 
 import vectable
 from tests.copy.test_copy import SETTINGS
-from tests.processes.programs import COMMAND, Programs, finished, kill, until
+from tests.processes.programs import COMMAND, Programs, finished, kill
+from tests.waiting import until
 
 COLUMNS: dict[str, Any] = {
     "title": "string",

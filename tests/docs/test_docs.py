@@ -7,12 +7,11 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -64,13 +63,16 @@ def test_the_readme_example_finds_what_it_shows(tmp_path: Path) -> None:
 def test_the_readme_serves_and_answers_curl(tmp_path: Path) -> None:
     run(blocks(ROOT / "README.md", "python")[0], tmp_path)
     serve, search, embed = (b for b in blocks(ROOT / "README.md", "sh") if "serve" in b or "curl" in b)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = [PROGRAM, *shlex.split(serve, comments=True)[1:]]
-    server = subprocess.Popen([*program, "--port", str(port)], cwd=tmp_path, stdout=subprocess.PIPE)
+    program = [PROGRAM, *shlex.split(serve, comments=True)[1:], "--port", "0", "--json"]
+    server = subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
-        _wait_for(port)
+        said = ""
+        while not said.endswith("}\n"):
+            assert server.stdout is not None
+            line = server.stdout.readline()
+            assert line, "the server did not start"
+            said += line
+        port = urlsplit(json.loads(said)["url"]).port
         found = _answer_to(search, port)
         assert [hit["data"]["title"] for hit in found["results"]] == ["State in React with hooks"]
         assert found["results"][0]["score"] > 0.3
@@ -78,24 +80,15 @@ def test_the_readme_serves_and_answers_curl(tmp_path: Path) -> None:
         assert len(vector) == 384
     finally:
         server.send_signal(signal.SIGTERM)
-        assert server.wait(20) in (0, -signal.SIGTERM)
+        assert server.wait(100) in (0, -signal.SIGTERM)
 
 
-def _answer_to(curl: str, port: int) -> dict[str, Any]:
+def _answer_to(curl: str, port: int | None) -> dict[str, Any]:
     """What the server answers to a command line of the README."""
     command = shlex.split(curl.replace("\\\n", " ").replace(":3000", f":{port}"))
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(answer.stdout)
     return found
-
-
-def _wait_for(port: int) -> None:
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    pytest.fail("the server did not start")
 
 
 def test_every_command_in_the_documentation_exists() -> None:

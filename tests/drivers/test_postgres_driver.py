@@ -17,7 +17,7 @@ NUMBERS = "CREATE TABLE vectable.numbers (id int PRIMARY KEY, n int NOT NULL)"
 
 @pytest.fixture
 async def driver(postgres_url: str) -> AsyncIterator[PostgresDriver]:
-    driver = PostgresDriver(postgres_url, pool_least=1, pool_most=4, pool_wait_s=5)
+    driver = PostgresDriver(postgres_url, pool_least=1, pool_most=4, pool_wait_s=60)
     await driver.open()
     async with driver.connection() as connection:
         await connection.execute(NUMBERS)
@@ -46,7 +46,7 @@ async def test_whoever_finds_the_pool_exhausted_is_told_so_after_the_wait(postgr
     await driver.open()
     async with driver.connection(), driver.connection():
         with pytest.raises(Overloaded) as caught:
-            async with asyncio.timeout(30), driver.connection():
+            async with asyncio.timeout(100), driver.connection():
                 raise AssertionError("there was a third connection")
         assert "all 2 connections" in str(caught.value)
         assert caught.value.retryable
@@ -166,7 +166,7 @@ async def test_a_statement_that_takes_too_long_is_stopped(driver: PostgresDriver
 
 async def test_a_server_that_is_killed_is_reported_and_found_again() -> None:
     with temporary_server() as server:
-        driver = PostgresDriver(server.url(), pool_least=3, pool_wait_s=2)
+        driver = PostgresDriver(server.url(), pool_least=3, pool_wait_s=60)
         await driver.open()
         async with driver.connection() as connection:
             await connection.execute(NUMBERS)

@@ -69,22 +69,22 @@ async def test_a_backup_is_one_moment_while_others_write(driver: SqliteDriver, t
     other = SqliteDriver(driver.directory, synchronous="normal")
     other.open()
     await store.commit(puts={f"bulk{n}": os.urandom(50_000) for n in range(200)})
-    stop = asyncio.Event()
+    stop, going = asyncio.Event(), asyncio.Event()
 
-    async def keep_writing(store: SqliteStateStore) -> int:
+    async def keep_writing(store: SqliteStateStore) -> None:
         count = 0
         while not stop.is_set():
             count += 1
             # Two keys that always change together.
             await store.commit(puts={"left": str(count).encode(), "right": str(count).encode()})
-        return count
+            going.set()
 
     writer = asyncio.ensure_future(keep_writing(SqliteStateStore(other)))
-    await asyncio.sleep(0.05)
+    await going.wait()
     for n in range(3):
         await driver.backup(tmp_path / f"{n}.backup")
     stop.set()
-    assert await writer > 1
+    await writer
     for n in range(3):
         restore(tmp_path / f"{n}.backup", tmp_path / f"restored{n}")
         found = await values(tmp_path / f"restored{n}")

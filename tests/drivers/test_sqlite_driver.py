@@ -129,7 +129,7 @@ async def test_in_a_group_only_the_failing_write_is_undone(driver: SqliteDriver)
 
     started = threading.Event()
     # Holds the writer until everything is queued, so that what follows is one group.
-    first = asyncio.ensure_future(driver.write(lambda _: started.wait(10)))
+    first = asyncio.ensure_future(driver.write(lambda _: started.wait(100)))
     await asyncio.sleep(0.05)
     rest = [asyncio.ensure_future(driver.write(failing if n % 3 == 1 else add(n))) for n in range(9)]
     await asyncio.sleep(0.05)
@@ -146,7 +146,7 @@ async def test_a_write_that_loses_the_transaction_harms_no_other(driver: SqliteD
         connection.execute("INSERT OR ROLLBACK INTO notes (id, body) SELECT id, 1 FROM notes LIMIT 1")
 
     started = threading.Event()
-    first = asyncio.ensure_future(driver.write(lambda _: started.wait(10)))
+    first = asyncio.ensure_future(driver.write(lambda _: started.wait(100)))
     await asyncio.sleep(0.05)
     jobs = [add("a"), rolls_everything_back, add("b")]
     rest = [asyncio.ensure_future(driver.write(job)) for job in jobs]  # type: ignore[arg-type]
@@ -164,7 +164,7 @@ async def test_a_cancelled_write_commits_before_the_caller_is_cancelled(driver: 
     def slow(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO notes (body) VALUES ('kept')")
         going.set()
-        proceed.wait(10)
+        proceed.wait(100)
 
     task = asyncio.ensure_future(driver.write(slow))
     await asyncio.to_thread(going.wait)
@@ -249,7 +249,7 @@ async def test_closing_finishes_what_is_queued(tmp_path: Path) -> None:
 
 def run_script(script: str, directory: Path) -> str:
     command = [sys.executable, "-c", textwrap.dedent(script), str(directory)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout.strip()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import Engine
+from tests.waiting import LIMIT_S
 from vectable.core.context import LOCAL
 from vectable.engine.jobs import Progress
 from vectable.errors import InvalidInput, JobNotFound
@@ -45,25 +46,26 @@ async def test_a_failed_job_says_why(engine: Engine) -> None:
         raise InvalidInput("the cause", hint="the cure")
 
     engine.jobs.register("fail", work)
-    job = await engine.jobs.wait(await engine.jobs.start("fail", "t", {}, 1), 10)
+    job = await engine.jobs.wait(await engine.jobs.start("fail", "t", {}, 1), LIMIT_S)
     assert (job.status, job.error) == ("error", "the cause (the cure)")
 
 
 async def test_a_job_is_cancelled_from_another_process(engine: Engine) -> None:
-    stopped = asyncio.Event()
+    begun, stopped = asyncio.Event(), asyncio.Event()
 
     async def work(payload: dict[str, Any], progress: Progress) -> None:
+        begun.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         finally:
             stopped.set()
 
     engine.jobs.register("sleep", work)
     job_id = await engine.jobs.start("sleep", "t", {}, 1)
-    await asyncio.sleep(0.05)
+    await begun.wait()
     job = await engine.again().jobs.cancel(job_id)
     assert job.status == "cancelled"
-    await asyncio.wait_for(stopped.wait(), 10)
+    await asyncio.wait_for(stopped.wait(), LIMIT_S)
     assert (await engine.jobs.get(job_id)).status == "cancelled"
 
 
@@ -75,22 +77,23 @@ async def test_unknown_jobs(engine: Engine) -> None:
 
 
 async def test_a_job_whose_process_ended_is_resumed(engine: Engine) -> None:
-    runs = []
+    begun, runs = asyncio.Event(), []
 
     async def work(payload: dict[str, Any], progress: Progress) -> None:
         runs.append(payload)
+        begun.set()
         if len(runs) == 1:
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
 
     engine.jobs.register("long", work)
     job_id = await engine.jobs.start("long", "t", {"a": 1}, 1)
-    await asyncio.sleep(0.05)
+    await begun.wait()
     survivor = engine.again()
     survivor.jobs.register("long", work)
     assert await survivor.jobs.resume() == 0, "its process is at work"
     await engine.jobs.close()
     assert await survivor.jobs.resume() == 1
-    assert (await survivor.jobs.wait(job_id, 10)).status == "done"
+    assert (await survivor.jobs.wait(job_id, LIMIT_S)).status == "done"
     assert runs == [{"a": 1}, {"a": 1}]
 
 
@@ -134,6 +137,6 @@ async def test_jobs_are_listed_newest_first(engine: Engine) -> None:
     ids = []
     for _ in range(3):
         ids.append(await engine.jobs.start("quick", "t", {}, 0))
-        await engine.jobs.wait(ids[-1], 10)
+        await engine.jobs.wait(ids[-1], LIMIT_S)
         time.sleep(0.002)
     assert [j.id for j in await engine.jobs.list(LOCAL)] == ids[::-1]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,16 +58,23 @@ async def test_what_is_being_computed_is_finished_by_the_model_that_was_unloaded
     await engine.close()
 
 
-async def test_an_idle_model_goes_and_one_in_use_stays(tmp_path: Path) -> None:
+async def test_an_idle_model_goes_and_one_in_use_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now, perf_counter=time.perf_counter)
+    monkeypatch.setattr("vectable.engine.embed.models.time", clock)
     used, idle = str(write_tiny_bert(tmp_path / "used")), str(write_clip(tmp_path / "idle"))
-    engine = embedder(tmp_path, text_model=used, model_keep_alive_ms=400)
+    engine = embedder(tmp_path, text_model=used, model_keep_alive_ms=50)
     await engine.preload(idle)
+    clock.now = 0.04
+    await engine.encode(["a man"])
+    clock.now = 0.06
     while idle in engine.models.loaded_ids():
-        await engine.encode(["a man"])
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.01)
     assert engine.models.loaded_ids() == [used]
+    clock.now = 1.0
     while engine.models.loaded_ids():
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.01)
     await engine.close()
 
 

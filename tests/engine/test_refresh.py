@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import CountingProvider, Engine
+from tests.waiting import LIMIT_S, until_async
 from vectable.core.context import LOCAL
 from vectable.errors import (
     AlreadyExists,
@@ -39,7 +40,7 @@ async def test_insert_embeds_many_cells_as_a_job(engine: Engine) -> None:
     result = await engine.writer.insert(LOCAL, "t", [{"title": f"t{i}"} for i in range(101)])
     assert result.pending == 101
     assert result.job is not None
-    job = await engine.jobs.wait(result.job, 30)
+    job = await engine.jobs.wait(result.job, LIMIT_S)
     assert (job.status, job.done, job.total, job.kind) == ("done", 101, 101, "embed")
     assert await engine.states("t", "emb") == {"ready": 101}
 
@@ -49,7 +50,7 @@ async def test_each_distinct_text_is_embedded_once(engine: Engine) -> None:
     await engine.writer.insert(LOCAL, "t", [{"title": f"t{i % 7}"} for i in range(90)])
     result = await engine.writer.insert(LOCAL, "t", [{"title": f"t{i % 9}"} for i in range(500)])
     if result.job is not None:
-        await engine.jobs.wait(result.job, 30)
+        await engine.jobs.wait(result.job, LIMIT_S)
     assert sorted(map(str, engine.provider.embedded)) == sorted(f"t{i}" for i in range(9))
 
 
@@ -92,7 +93,7 @@ async def test_a_failed_cell_keeps_its_error_and_can_be_retried(engine: Engine) 
     assert await engine.states("t", "emb") == {"ready": 2, "error": 1}
     job, matched = await engine.refresher.refresh(LOCAL, "t", "emb", errors_only=True)
     assert matched == 1
-    await engine.jobs.wait(job, 30)
+    await engine.jobs.wait(job, LIMIT_S)
     assert await engine.states("t", "emb") == {"ready": 2, "error": 1}
     where = {"column": "id", "operator": "=", "value": "b"}
     await engine.writer.update(LOCAL, "t", where, {"title": "cured"})
@@ -108,7 +109,7 @@ async def test_a_model_that_is_down_fails_no_write(engine: Engine) -> None:
     engine.provider.down = False
     job, matched = await engine.refresher.refresh(LOCAL, "t", "emb")
     assert matched == 2
-    assert (await engine.jobs.wait(job, 30)).status == "done"
+    assert (await engine.jobs.wait(job, LIMIT_S)).status == "done"
     assert await engine.states("t", "emb") == {"ready": 2}
 
 
@@ -126,11 +127,7 @@ async def test_a_crash_between_write_and_embed_is_drained_by_the_next_writer(eng
     survivor = engine.again()
     survivor.catalog.marks.update(engine.catalog.marks)
     await survivor.writer.insert(LOCAL, "t", [{"title": "next"}])
-    for _ in range(100):
-        if await survivor.states("t", "emb") == {"ready": 2}:
-            break
-        await asyncio.sleep(0.05)
-    assert await survivor.states("t", "emb") == {"ready": 2}
+    await until_async(lambda: survivor.states("t", "emb"), lambda states: states == {"ready": 2})
     await survivor.close()
 
 
@@ -185,7 +182,7 @@ async def test_without_auto_update_nothing_is_embedded_until_asked(engine: Engin
     await engine.writer.insert(LOCAL, "t", [{"id": "a", "title": "x"}])
     assert await engine.states("t", "emb") == {"new": 1}
     job, _ = await engine.refresher.refresh(LOCAL, "t", "emb")
-    await engine.jobs.wait(job, 30)
+    await engine.jobs.wait(job, LIMIT_S)
     assert await engine.states("t", "emb") == {"ready": 1}
     where = {"column": "id", "operator": "=", "value": "a"}
     await engine.writer.update(LOCAL, "t", where, {"title": "y"})
@@ -206,7 +203,7 @@ async def test_a_refresh_makes_up_for_a_backfill_that_was_cancelled_before_it_be
     assert await engine.states("t", "emb") == {"empty": 300}
     job, matched = await engine.refresher.refresh(LOCAL, "t", "emb")
     assert matched == 150
-    assert (await engine.jobs.wait(job, 30)).total == 150
+    assert (await engine.jobs.wait(job, LIMIT_S)).total == 150
     assert await engine.states("t", "emb") == {"ready": 150, "empty": 150}
     assert (await engine.refresher.refresh(LOCAL, "t", "emb"))[1] == 0
 
@@ -217,7 +214,7 @@ async def test_a_forced_refresh_computes_anew_only_what_matches(engine: Engine) 
     engine.provider.embedded.clear()
     job, matched = await engine.refresher.refresh(LOCAL, "t", "emb", where={"sql": "n >= 3"}, force=True)
     assert matched == 2
-    await engine.jobs.wait(job, 30)
+    await engine.jobs.wait(job, LIMIT_S)
     assert sorted(map(str, engine.provider.embedded)) == ["t3", "t4"]
     assert await engine.states("t", "emb") == {"ready": 5}
 
@@ -231,7 +228,7 @@ async def test_a_column_added_to_rows_is_filled(engine: Engine, rows: int) -> No
     assert column.version.dimensions == 32
     assert (job is None) == (rows < 100)
     if job is not None:
-        assert (await engine.jobs.wait(job, 30)).status == "done"
+        assert (await engine.jobs.wait(job, LIMIT_S)).status == "done"
     assert await engine.states("t", "emb") == {"ready": rows, "empty": 1}
 
 

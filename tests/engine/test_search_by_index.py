@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import vectable
+from tests.waiting import LIMIT_S
 from vectable import AsyncDatabase, AsyncTable
 from vectable.core.schema import Metric
 from vectable.core.vectors import Matrix, Vector, scores
@@ -225,7 +226,7 @@ async def test_an_index_made_before_its_rows_serves_once_they_are_there(
     await table.insert([{"id": f"{i:05d}", "bucket": 1, "emb": v} for i, v in enumerate(matrix)])
     asked = table.similar(matrix[3], on="emb").limit(10)
     assert (await asked.explain()).exact
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(LIMIT_S):
         while (await asked.explain()).path != "backend-index":
             await asyncio.sleep(0.05)
     (made,) = await table.indexes()
@@ -248,7 +249,7 @@ async def test_a_build_that_is_interrupted_is_cleaned_up(
     (job,) = [j for j in await db.jobs() if j.kind == "index"]
     watcher = await asyncpg.connect(**db.engine.backend._driver.address.arguments)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LIMIT_S):
             while True:
                 found = await watcher.fetchrow("SELECT pid, phase FROM pg_stat_progress_create_index")
                 if found is not None and found["phase"].startswith("waiting for writers"):
@@ -269,7 +270,7 @@ async def test_a_build_that_is_interrupted_is_cleaned_up(
             ending = asyncio.ensure_future(w.table.drop_index(index["name"]))
         else:
             ending = asyncio.ensure_future(db.cancel_job(job.id))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(LIMIT_S):
             while await watcher.fetchval(
                 "SELECT count(*) FROM pg_stat_progress_create_index WHERE pid = $1", found["pid"]
             ):
@@ -278,13 +279,13 @@ async def test_a_build_that_is_interrupted_is_cleaned_up(
         await watcher.close()
         await writer.rollback()
     await ending
-    ended = await db.engine.jobs.wait(job.id, 60)
+    ended = await db.engine.jobs.wait(job.id, LIMIT_S)
     if how == "terminated":
         assert ended.status == "done"
         assert [valid for _, valid in await left(plain)] == [True]
         assert (await check(w, w.matrix[9], 1)).path == "backend-index"
         return
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(LIMIT_S):
         while await left(plain):
             await asyncio.sleep(0.05)
     assert ended.status == {"invalid": "error", "dropped": "done", "cancelled": "cancelled"}[how]

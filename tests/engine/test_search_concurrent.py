@@ -163,7 +163,7 @@ async def test_what_another_process_commits_is_found_by_the_next_search(
             assert result.keys == [text_key(f"r{i:07d}")]
             assert result.coverage[0] == i + 1
         writer.stdin.close()
-        assert writer.wait(30) == 0
+        assert writer.wait(100) == 0
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
@@ -216,7 +216,7 @@ def test_a_program_that_searches_and_leaves_does_not_wait_for_builds(tmp_path: P
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "flat\n"), done.stderr

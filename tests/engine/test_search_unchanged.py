@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import vectable
+from tests.waiting import until_async
 from vectable.backends.sqlite import SqliteBackend
 from vectable.blocking import Database, Table
 from vectable.engine.search.searcher import Searcher
@@ -202,10 +203,7 @@ async def test_a_fast_scan_runs_on_the_loop_unless_others_wait_for_it(
         table = await database.create_table("t", columns)
         await table.insert([{"id": i, "v": vector} for i, vector in enumerate(vectors)])
         queries = [table.similar(vectors[i * 97], on="v").limit(3) for i in range(20)]
-        for _ in range(200):
-            if (await queries[0].explain()).path == "fast-scan":
-                break
-            await asyncio.sleep(0.1)
+        await until_async(queries[0].explain, lambda plan: plan.path == "fast-scan")
         monkeypatch.setattr(Searcher, "_hop", counted)
         alone = [await query.collect() for query in queries]
         assert {found.plan.path for found in alone} == {"fast-scan"}

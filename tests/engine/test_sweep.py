@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import Engine
+from tests.waiting import LIMIT_S, until_async
 from vectable.core.context import LOCAL
 from vectable.engine import jobs as jobs_module
 from vectable.engine import sweep as sweep_module
@@ -43,16 +44,12 @@ def _next(engine: Engine) -> Engine:
 
 
 async def _until_ready(engine: Engine, count: int) -> None:
-    for _ in range(400):
-        if await engine.states("t", "emb") == {"ready": count}:
-            return
-        await asyncio.sleep(0.025)
-    raise AssertionError(await engine.states("t", "emb"))
+    await until_async(lambda: engine.states("t", "emb"), lambda states: states == {"ready": count})
 
 
 async def test_few_cells_are_embedded_before_the_first_write_returns(engine: Engine) -> None:
     await _table(engine)
-    survivor = await _abandoned(engine, 30)
+    survivor = await _abandoned(engine, LIMIT_S)
     await survivor.writer.insert(LOCAL, "t", [{"title": "next"}])
     assert await survivor.states("t", "emb") == {"ready": 31}
     assert await survivor.jobs.list(LOCAL) == []
@@ -85,7 +82,6 @@ async def test_a_process_that_stays_sweeps_again(engine: Engine, monkeypatch: py
     await _table(engine)
     server = engine.again()
     tending = asyncio.create_task(server.sweeper.tend())
-    await asyncio.sleep(0.05)
     await _abandoned(engine, 7)
     server.catalog.marks.update(engine.catalog.marks)
     await _until_ready(server, 7)
@@ -111,18 +107,38 @@ async def test_a_writer_that_goes_on_sweeps_again(engine: Engine, monkeypatch: p
 async def test_cells_somebody_is_about_to_embed_are_left_alone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_module, "_TENDING_S", 0.01)
-    monkeypatch.setattr(sweep_module, "_GRACE_S", 0.3)
+    monkeypatch.setattr(sweep_module, "_GRACE_S", 0.0)  # it is over when the writer is done
     await _table(engine)
     server = _next(engine)
-    tending = asyncio.create_task(server.sweeper.tend())
-    await asyncio.sleep(0.05)  # the sweep it begins with takes whatever is pending
-    for i in range(10):
-        await engine.writer.insert(LOCAL, "t", [{"title": f"new {i}"}])
-        await asyncio.sleep(0.02)
-    tending.cancel()
+    look, seen = server.sweeper._pending, list[int]()
+
+    async def write_and_look(title: str) -> None:
+        embedding, looked = asyncio.Event(), asyncio.Event()
+
+        async def until_looked_at() -> None:
+            embedding.set()
+            await looked.wait()
+
+        async def pending() -> dict[str, Any]:
+            if looked.is_set():
+                await writing
+            server.catalog.marks.update(engine.catalog.marks)
+            found = await look()
+            seen.append(sum(map(len, found.values())))
+            looked.set()
+            return found
+
+        engine.provider.before = until_looked_at
+        monkeypatch.setattr(server.sweeper, "_pending", pending)
+        writing = asyncio.create_task(engine.writer.insert(LOCAL, "t", [{"title": title}]))
+        await embedding.wait()
+        await server.sweeper._abandoned()
+
+    for i in range(3):
+        await write_and_look(f"new {i}")
+    assert seen == [1, 0] * 3
     assert await engine.jobs.list(LOCAL) == []
-    assert len(engine.provider.embedded) == 10
+    assert len(engine.provider.embedded) == 3
 
 
 @pytest.mark.parametrize("rows", [20, 150])
@@ -147,7 +163,7 @@ async def test_a_column_whose_backfill_never_began_is_filled(
     await survivor.sweeper.sweep()
     await _until_ready(survivor, rows)
     [job] = await survivor.jobs.list(LOCAL)
-    assert (await survivor.jobs.wait(job.id, 30)).status == "done"
+    assert (await survivor.jobs.wait(job.id, LIMIT_S)).status == "done"
     assert await engine.state.scan("owed/") == {}
     assert await engine.state.scan("open-job/") == {}
     await survivor.close()
@@ -159,7 +175,7 @@ async def test_nothing_is_owed_any_more_once_a_column_is_filled(engine: Engine, 
     await engine.writer.insert(LOCAL, "t", [{"title": f"t{i}"} for i in range(rows)])
     *_, job = await engine.columns.add(LOCAL, "t", "emb", source_column="title")
     if job is not None:
-        await engine.jobs.wait(job, 30)
+        await engine.jobs.wait(job, LIMIT_S)
     assert await engine.state.scan("owed/") == {}
 
 
@@ -169,13 +185,13 @@ async def test_whoever_waits_for_a_job_takes_it_over(engine: Engine, monkeypatch
 
     async def work(payload: dict[str, Any], progress: Progress) -> None:
         runs.append(payload)
-        await asyncio.sleep(60 if len(runs) == 1 else 0)
+        await asyncio.sleep(600 if len(runs) == 1 else 0)
 
     engine.jobs.register("long", work)
     job_id = await engine.jobs.start("long", "t", {}, 1)
     survivor = engine.again()
     survivor.jobs.register("long", work)
-    waiting = asyncio.create_task(survivor.jobs.wait(job_id, 30))
+    waiting = asyncio.create_task(survivor.jobs.wait(job_id, LIMIT_S))
     await asyncio.sleep(0.4)
     assert len(runs) == 1, "its process is at work"
     await engine.jobs.close()
@@ -197,27 +213,28 @@ async def test_a_job_that_cannot_even_say_how_it_ended_tells_who_waits(
     engine.jobs.register("filling", work)
     job_id = await engine.jobs.start("filling", "t", {}, 1)
     with pytest.raises(DiskFull):
-        await engine.jobs.wait(job_id, 30)
+        await engine.jobs.wait(job_id, LIMIT_S)
     monkeypatch.setattr(engine.state, "commit", commit)
     # Its lease could not be given back either; it is nobody's all the same.
     engine.jobs.register("filling", lambda payload, progress: asyncio.sleep(0))
     assert await engine.jobs.resume() == 1
-    assert (await engine.jobs.wait(job_id, 30)).status == "done"
+    assert (await engine.jobs.wait(job_id, LIMIT_S)).status == "done"
 
 
 async def test_a_stopped_job_is_over_before_close_returns(engine: Engine) -> None:
-    ended = []
+    begun, ended = asyncio.Event(), []
 
     async def work(payload: dict[str, Any], progress: Progress) -> None:
+        begun.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.sleep(600)
         finally:
             await asyncio.sleep(0.05)
             ended.append(progress.stopped)
 
     engine.jobs.register("slow", work)
     await engine.jobs.start("slow", "t", {}, 1)
-    await asyncio.sleep(0.1)
+    await begun.wait()
     await engine.jobs.close()
     assert ended == [True]
 
@@ -236,7 +253,7 @@ async def test_a_job_outlives_changes_of_its_tables_definition(engine: Engine) -
     await entered.wait()
     await engine.catalog.add_columns(LOCAL, "t", {"extra": "int"})
     await engine.catalog.rename(LOCAL, "t", "u")
-    assert (await engine.jobs.wait(result.job or "", 30)).status == "done"
+    assert (await engine.jobs.wait(result.job or "", LIMIT_S)).status == "done"
     assert await engine.states("u", "emb") == {"ready": 150}
 
 
@@ -319,7 +336,7 @@ async def test_records_that_cannot_be_read_are_damage(engine: Engine, record: by
     await _table(engine)
     table = await engine.catalog.get(LOCAL, "t")
     job = await engine.jobs.start("embed", "t", {"table": table.id}, 0)
-    await engine.jobs.wait(job, 30)
+    await engine.jobs.wait(job, LIMIT_S)
     for key in (f"table/{table.id}", f"job/{job}", "lease/x"):
         await engine.state.commit(puts={key: record, "catalog": b"2"})
     with pytest.raises(DatabaseDamaged, match="table/"):

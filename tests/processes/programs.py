@@ -11,9 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +23,12 @@ import httpx
 import pytest
 
 import vectable
+from tests.waiting import LIMIT_S
 from vectable.core.vectors import Matrix
 from vectable.interfaces import Purpose
 from vectable.providers.hashing import HashingProvider
 
 T = TypeVar("T")
-LIMIT_S = 100.0
-"""How long anything may take before a test gives up: far longer than it takes."""
 SETTINGS: dict[str, Any] = {
     "fake_embeddings": True, "text_model": "hashing/32", "busy_timeout_ms": 60_000
 }  # fmt: skip
@@ -224,17 +222,6 @@ def line_of(process: subprocess.Popen[str]) -> str:
         _, err = process.communicate(timeout=LIMIT_S)
         raise AssertionError(f"the program ended with {process.returncode}: {err}")
     return line.rstrip("\n")
-
-
-def until(found: Callable[[], T], wanted: Callable[[T], Any] = bool) -> T:
-    """The first value that is as wanted; asks again and again."""
-    deadline = time.monotonic() + LIMIT_S
-    while True:
-        value = found()
-        if wanted(value):
-            return value
-        assert time.monotonic() < deadline, f"it never came: {value!r}"
-        time.sleep(0.05)
 
 
 def lines(file: Path) -> list[str]:

@@ -7,7 +7,8 @@ import sqlite3
 
 import pytest
 
-from tests.processes.programs import Programs, finished, line_of, lines, until
+from tests.processes.programs import Programs, finished, line_of, lines
+from tests.waiting import until
 
 TABLE = """
 t = db.create_table("t", {"title": "string", "batch": "string"})

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.processes.programs import COMMAND, Programs, finished, kill, until
+from tests.processes.programs import COMMAND, Programs, finished, kill
+from tests.waiting import until
 
 ROWS = 30_000
 MADE = f"""
@@ -43,6 +44,19 @@ for row in t.select("id", "title", "v", "emb", "meta").order_by("id").stream():
 hits = [(r["id"], r.score) for r in t.similar("text 7", on="emb").limit(20).select("id").collect()]
 print(json.dumps([t.count(), seen.hexdigest(), hits, [i["status"] for i in t.indexes()], t.states("emb")]))
 """
+
+LIMITED = """
+from vectable.engine.copy.record import Records
+save = Records.save
+
+async def save_and_rest(self, record):
+    await save(self, record)
+    if record.copied >= int(os.environ["TEST_COPY_ROWS"]):
+        await asyncio.sleep(600)
+
+Records.save = save_and_rest
+"""
+"""A copy that does not go on after so many rows: no machine is so fast that it ends before it is killed."""
 
 
 def progress_of(programs: Programs) -> tuple[int, bool]:
@@ -76,7 +90,8 @@ def test_a_copy_killed_again_and_again_arrives_whole(programs: Programs) -> None
     embedded = programs.embedded()
     chance, before, kills = random.Random(5), 0, 0
     for round_ in range(6):
-        worker = programs.start(COMMAND, "copy", "db", "copied")
+        limit = {"TEST_COPY_ROWS": str(ROWS * 2 if round_ > 3 else before + 4_000)}
+        worker = programs.start(LIMITED + COMMAND, "copy", "db", "copied", env=limit)
         until(_ended_or_copied_more(programs, worker, before))
         time.sleep(chance.uniform(0, 0.15))
         if worker.poll() is None:

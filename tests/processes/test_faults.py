@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 import vectable
-from tests.processes.programs import LIMIT_S, Programs, Server, until
+from tests.processes.programs import Programs, Server
+from tests.waiting import LIMIT_S, until
 from vectable.errors import DatabaseDamaged, VectableError
 
 TABLE = """

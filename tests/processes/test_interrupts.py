@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from tests.processes.programs import LIMIT_S, Programs, lines, until
+from tests.processes.programs import Programs, lines
+from tests.waiting import LIMIT_S, until
 
 TABLE = """
 db.create_table("t", {"title": "string", "batch": "string"})

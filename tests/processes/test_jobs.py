@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.processes.programs import Programs, kill, until
+from tests.processes.programs import Programs, kill
+from tests.waiting import until
 
 TABLE = """
 db.create_table("t", {"title": "string"})

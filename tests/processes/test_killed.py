@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.processes.programs import Programs, finished, kill, line_of, lines, until
+from tests.processes.programs import Programs, finished, kill, line_of, lines
+from tests.waiting import until
 
 REPEATED = 512
 """Vectors are kept as they come, but twice a second at most, and at the end of every page of so many cells: a

@@ -19,6 +19,7 @@ from tests.providers.misbehaving_server import (
     misbehaving_server,
     never,
 )
+from tests.waiting import LIMIT_S, until
 
 TEXTS = 40
 PROGRAM = f"""
@@ -70,7 +71,7 @@ def test_each_text_is_paid_for_once(server: MisbehavingServer, tmp_path: Path) -
             each.stdin.write("go\n")
             each.stdin.flush()
         for each in (first, second):
-            out, err = each.communicate(timeout=100)
+            out, err = each.communicate(timeout=LIMIT_S)
             assert out == f"({TEXTS}, 32)\n", err
     assert Counter(server.texts) == Counter(f"text {i}" for i in range(TEXTS))
 
@@ -81,11 +82,10 @@ def test_what_a_killed_process_claimed_another_pays_for(server: MisbehavingServe
         assert first.stdin is not None
         first.stdin.write("go\n")
         first.stdin.flush()
-        while len(server.texts) < TEXTS:
-            assert first.poll() is None
+        until(lambda: len(server.texts) == TEXTS)
         first.kill()
         first.wait()
         server.always = None
-        out, err = second.communicate("go\n", timeout=100)
+        out, err = second.communicate("go\n", timeout=LIMIT_S)
         assert out == f"({TEXTS}, 32)\n", err
     assert Counter(server.texts) == Counter({f"text {i}": 2 for i in range(TEXTS)})

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.processes.programs import Programs, Server, until
+from tests.processes.programs import Programs, Server
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.processes.programs import Programs, finished
+from tests.processes.programs import Programs, finished, line_of
 
 NOTES = """
 t = db.create_table("notes", {"text": "string"})
@@ -17,7 +17,8 @@ assert (made.pending, made.errors) == (0, 0), made
 DRAINER = """
 import time
 t = db.table("notes")
-while not t.states("emb")["new"]:
+print("ready", flush=True)
+while not t.count():
     time.sleep(0.01)
 t.refresh("emb")
 assert t.states("emb")["ready"] == t.count() == 30
@@ -29,6 +30,7 @@ def test_no_row_is_embedded_by_two_processes(programs: Programs) -> None:
     programs.run(NOTES)
     slow = {"TEST_EMBED_PAUSE": "0.4", "TEST_EMBED_BATCH": "10"}
     drainers = [programs.script(DRAINER) for _ in range(2)]
+    assert [line_of(program) for program in drainers] == ["ready"] * 2
     writer = programs.script(WRITER, env=slow)
     for program in (writer, *drainers):
         finished(program)

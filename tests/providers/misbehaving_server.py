@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.waiting import LIMIT_S
 from vectable.providers.hashing import HashingProvider
 
 Way = Callable[["Exchange"], None]
@@ -162,7 +163,7 @@ def misbehaving_server(dimensions: int = 32, seed: str = "") -> Iterator[Misbeha
         found.released.set()
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(LIMIT_S)
 
 
 # -- ways to answer ------------------------------------------------------------------------------------------
@@ -191,7 +192,7 @@ def saying(content: bytes, status: int = 200, **headers: str) -> Way:
 
 def never(exchange: Exchange) -> None:
     """Answers nothing for as long as the server runs."""
-    exchange.server.released.wait(60)
+    exchange.server.released.wait(LIMIT_S)
     exchange.handler.close_connection = True
 
 

@@ -206,7 +206,7 @@ DOLLAR = from_decimal(Decimal(1))
 
 
 async def test_the_cap_holds_for_every_account() -> None:
-    ledger = SpendLedger(MemoryStateStore())
+    ledger = SpendLedger(MemoryStateStore(), lambda: NOON)
     caps = [Cap(5 * DOLLAR, "a"), Cap(8 * DOLLAR)]
     first = await ledger.reserve("a", 3 * DOLLAR, caps)
     with pytest.raises(SpendCapReached, match="nothing was sent") as raised:
@@ -255,7 +255,7 @@ async def test_many_at_once_over_a_real_store_never_pass_the_cap(url: str) -> No
             await ledger.settle(reservation, DOLLAR, 10)
             return 1
 
-        ledgers = [SpendLedger(storage.state) for storage in stores]
+        ledgers = [SpendLedger(storage.state, lambda: NOON) for storage in stores]
         done = await asyncio.gather(*(spend(ledgers[i % 2]) for i in range(24)))
         assert sum(done) == 10
         assert (await ledgers[0].today())["a"].spent == 10 * DOLLAR
@@ -291,7 +291,7 @@ async def test_a_damaged_account_is_told() -> None:
 def endpoint(
     state: MemoryStateStore | None = None, failures: int = 5, attempts: int = 3, **budget: Any
 ) -> GuardedEndpoint:
-    ledger = SpendLedger(state or MemoryStateStore())
+    ledger = SpendLedger(state or MemoryStateStore(), lambda: NOON)
     return GuardedEndpoint(
         "host",
         breaker=Breaker(failures, 30),
@@ -357,7 +357,7 @@ async def test_what_is_billed_is_what_was_counted() -> None:
     state = MemoryStateStore()
     guarded = endpoint(state, **PRICED)
     await call(guarded, fails(0))
-    account = (await SpendLedger(state).today())["m"]
+    account = (await SpendLedger(state, lambda: NOON).today())["m"]
     assert (account.spent, account.reserved, account.tokens) == (cost(7, Decimal(10_000)), 0, 7)
 
 
@@ -367,7 +367,7 @@ async def test_what_is_billed_is_what_was_counted() -> None:
 async def test_failures_that_may_be_billed_are_counted(how: dict[str, Any], tokens: int) -> None:
     state = MemoryStateStore()
     await call(endpoint(state, **PRICED), fails(1, **how))
-    account = (await SpendLedger(state).today())["m"]
+    account = (await SpendLedger(state, lambda: NOON).today())["m"]
     assert (account.spent, account.tokens) == (cost(tokens, Decimal(10_000)), tokens)
 
 
@@ -394,6 +394,6 @@ async def test_a_cancelled_request_may_have_been_billed() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    account = (await SpendLedger(MemoryStateStore(memory)).today())["m"]
+    account = (await SpendLedger(MemoryStateStore(memory), lambda: NOON).today())["m"]
     assert (account.spent, account.reserved) == (cost(100, Decimal(10_000)), 0)
     assert guarded.breaker.state == "closed"

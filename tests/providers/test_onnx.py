@@ -111,14 +111,14 @@ def test_a_cancelled_call_stops_before_its_next_pass(tiny_bert: Path, tmp_path: 
         def slow(ids: list) -> object:
             passes.append(len(ids))
             started.set()
-            gate.wait(10)
+            gate.wait(100)
             return forward(ids)
 
         provider._forward = slow  # type: ignore[attr-defined]
 
         async def cancel() -> None:
             call = asyncio.ensure_future(provider.embed(["a man"] * 5_000, "document"))
-            await asyncio.to_thread(started.wait, 10)
+            await asyncio.to_thread(started.wait, 100)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.providers.misbehaving_server import (
+    Exchange,
     MisbehavingServer,
     Way,
     altered,
@@ -28,6 +30,7 @@ from tests.providers.misbehaving_server import (
     setting,
     truncating,
 )
+from tests.waiting import LIMIT_S
 from vectable import providers
 from vectable.errors import (
     EndpointError,
@@ -180,9 +183,11 @@ async def test_more_patience_than_there_is_is_not_waited_for(server: Misbehaving
 @pytest.mark.parametrize("way", [never, dripping])
 async def test_slow_answers_end(server: MisbehavingServer, way: Way) -> None:
     server.always = way
+    provider = load(server.url, timeout_s=0.2, max_attempts=2)
     with pytest.raises(EndpointTimeout, match=r"0\.2 s"):
-        await embed(load(server.url, timeout_s=0.2, max_attempts=2))
-    assert len(server.requests) == 2
+        await embed(provider)
+    [status] = provider.status()
+    assert (status["requests"], status["retried"], status["failed"]) == (2, 1, 2)
 
 
 def first_left_out(data: list[dict[str, Any]]) -> None:
@@ -312,7 +317,10 @@ async def test_text_that_is_no_unicode(server: MisbehavingServer) -> None:
 
 
 async def test_an_endpoint_that_keeps_failing_is_left_alone_then_tried(server: MisbehavingServer) -> None:
-    provider = load(server.url, max_attempts=1, breaker_failures=2, breaker_open_s=0.3)
+    provider = load(server.url, max_attempts=1, breaker_failures=2, breaker_open_s=30)
+    now = 1_000.0
+    [served] = provider._endpoints
+    served.guard.breaker._clock = lambda: now
 
     def state() -> str:
         return str(provider.status()[0]["breaker"])
@@ -322,13 +330,13 @@ async def test_an_endpoint_that_keeps_failing_is_left_alone_then_tried(server: M
         with pytest.raises(EndpointUnavailable):
             await embed(provider)
     assert (state(), len(server.requests)) == ("open", 2)
-    await asyncio.sleep(0.35)
+    now += 30
     assert state() == "half-open"
     with pytest.raises(EndpointUnavailable):
         await embed(provider)
     assert (state(), len(server.requests)) == ("open", 3)
     server.always = None
-    await asyncio.sleep(0.35)
+    now += 30
     await embed(provider)
     assert (state(), len(server.requests)) == ("closed", 4)
 
@@ -353,10 +361,15 @@ async def test_requests_wait_for_their_rate(server: MisbehavingServer) -> None:
 
 async def test_a_host_gets_so_many_requests_at_once(server: MisbehavingServer) -> None:
     provider = load(server.url, max_concurrency=2)
-    server.always = lambda exchange: (
-        exchange.server.released.wait(0.02),
-        exchange.send_json(exchange.answer),
-    )
+    pair = threading.Barrier(2)
+
+    def in_pairs(exchange: Exchange) -> None:
+        """One alone is not answered; a third has time to come."""
+        pair.wait(LIMIT_S)
+        exchange.server.released.wait(0.02)
+        exchange.send_json(exchange.answer)
+
+    server.always = in_pairs
     await asyncio.gather(*(provider.embed([f"text {i}"], "document") for i in range(10)))
     assert server.most_at_once == 2
     await provider.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub nobody listens on."""
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hub nobody listens on, nor anybody else can meanwhile."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        yield
 
 
 def put_in_hub(hub: Path, model: str, revision: str = "abc", main: str | None = None) -> Path:
@@ -228,7 +230,7 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -
 
         thread = threading.Thread(target=call, daemon=True)
         thread.start()
-        thread.join(30)
+        thread.join(100)
     assert isinstance(outcome[0], ModelUnavailable)
 
 

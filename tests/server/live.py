@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import uvicorn
 
+from tests.waiting import LIMIT_S
 from vectable.config import Settings
 from vectable.database import Database
 from vectable.server.app import create_app
@@ -32,12 +33,12 @@ class Live:
 
     def on_loop(self, work: Any) -> Any:
         """The result of a coroutine of the database."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(LIMIT_S)
 
     def raw(self, data: bytes, until_closed: bool = True) -> bytes:
         """What the server answers to bytes sent as they are."""
         port = int(self.url.rpartition(":")[2])
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S) as connection:
             connection.sendall(data)
             received = b""
             while chunk := connection.recv(65_536):
@@ -73,16 +74,16 @@ def live_server(url: str, limits: Limits | None = None, **settings: Any) -> Iter
 
     thread = threading.Thread(target=work, name="server", daemon=True)
     thread.start()
-    assert started.wait(60)
+    assert started.wait(LIMIT_S)
     if "error" in found:
         raise found["error"]
     address = url_of(listener)
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=LIMIT_S) as client:
         try:
             yield Live(address, client, found["database"], found["loop"])
         finally:
             found["server"].should_exit = True
-            thread.join(30)
+            thread.join(LIMIT_S)
             listener.close()
     if "error" in found:
         raise found["error"]

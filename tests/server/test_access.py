@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import httpx
 import pytest
 
 from tests.server.live import Live, live_server
+from tests.waiting import until
 from vectable.engine.keys import ApiKeys
 from vectable.errors import AccessDenied, AlreadyExists, InvalidInput, NotFound, RateLimited, Unauthenticated
 from vectable.server.access import Access, Refusals
@@ -28,12 +28,8 @@ def guarded() -> Iterator[Live]:
             server.client.post("/api/v1/tables", json={"name": name, "columns": {"title": "string"}})
             server.client.post(f"/api/v1/tables/{name}/rows", json={"rows": [{"id": "1", "title": name}]})
         server.on_loop(server.database.keys.create("first", "admin"))
-        for _ in range(100):
-            if server.client.get("/stats").status_code == 401:
-                break
-            time.sleep(0.05)
-        else:
-            pytest.fail("keys are asked for from the first one on")
+        # Keys are asked for from the first one on.
+        until(lambda: server.client.get("/stats").status_code == 401)
         yield server
 
 

@@ -1,7 +1,6 @@
 """Embedding columns, indexes and jobs over HTTP."""
 
 import json
-import time
 from typing import Any
 
 import httpx
@@ -9,6 +8,7 @@ import pytest
 
 from tests.server.live import Live
 from tests.server.test_envelope import check_problem
+from tests.waiting import until
 
 TABLE = "/api/v1/tables/t"
 COMPUTED = f"{TABLE}/columns/computed"
@@ -34,12 +34,15 @@ def insert(api: httpx.Client, n: int, prefix: str = "r") -> dict[str, Any]:
 
 
 def finished(api: httpx.Client, job: str) -> dict[str, Any]:
-    for _ in range(600):
-        found = api.get(f"/api/v1/jobs/{job}").json()
-        if found["status"] in ("done", "error", "cancelled"):
-            return found
-        time.sleep(0.05)
-    raise AssertionError(found)
+    ended = ("done", "error", "cancelled")
+    return until(lambda: api.get(f"/api/v1/jobs/{job}").json(), lambda found: found["status"] in ended)
+
+
+def built(api: httpx.Client) -> dict[str, Any]:
+    """The table's only index, when it is no longer building."""
+    return until(
+        lambda: api.get(f"{TABLE}/indexes").json()["indexes"][0], lambda index: index["status"] != "building"
+    )
 
 
 def test_added_to_an_empty_table(t: httpx.Client) -> None:
@@ -176,11 +179,7 @@ def test_vector_indexes(t: httpx.Client) -> None:
     assert set(made.json()) == {"index_name", "column", "method", "status"}
     assert made.json()["status"] in ("building", "ready")
     name = made.json()["index_name"]
-    for _ in range(400):
-        index = t.get(f"{TABLE}/indexes").json()["indexes"][0]
-        if index["status"] != "building":
-            break
-        time.sleep(0.05)
+    index = built(t)
     assert index["status"] == "ready", index
     assert (index["name"], index["type"], index["method"], index["column"]) == (name, "vector", "hnsw", "v")
     assert index["rows_covered"] == 300
@@ -206,11 +205,7 @@ def test_vector_indexes(t: httpx.Client) -> None:
 def test_recall_is_measured_in_small_tables_too(t: httpx.Client, method: str) -> None:
     t.post(f"{TABLE}/rows", json={"rows": [{"id": str(i), "v": [1, i / 10]} for i in range(40)]})
     assert t.post(f"{TABLE}/indexes/vector", json={"column": "v", "method": method}).status_code == 201
-    for _ in range(400):
-        (index,) = t.get(f"{TABLE}/indexes").json()["indexes"]
-        if index["status"] != "building":
-            break
-        time.sleep(0.05)
+    index = built(t)
     assert (index["status"], index["rows_covered"]) == ("ready", 40)
     assert index["recall"] >= 0.9
     assert index["recall"] == round(index["recall"], 4)

@@ -4,12 +4,12 @@ import html
 import json
 import re
 import socket
-import threading
 
 import httpx
 import pytest
 
 from tests.server.live import Live, live_server
+from tests.waiting import LIMIT_S, until
 from vectable.server.limits import Limits
 
 FIELDS = {"type", "title", "status", "detail", "code", "hint", "request_id", "error"}
@@ -174,17 +174,13 @@ def test_limits_are_kept() -> None:
         finally:
             for connection in hold:
                 connection.close()
-        for _ in range(100):
-            if (answer := live.client.get("/api/v1/tables")).status_code == 200:
-                break
-            threading.Event().wait(0.05)
-        assert answer.status_code == 200
+        until(lambda: live.client.get("/api/v1/tables").status_code == 200)
 
 
 def _half_a_request(live: Live) -> socket.socket:
     """A request under way: its body has not ended."""
     port = int(live.url.rpartition(":")[2])
-    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=LIMIT_S)
     head = b"POST /api/v1/tables HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n"
     connection.sendall(head + b"Expect: 100-continue\r\nContent-Type: application/json\r\n\r\n")
     # The server says 100 when the operation begins to read: then the request counts.

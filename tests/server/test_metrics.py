@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.providers.misbehaving_server import failing, misbehaving_server
 from tests.server.live import Live, live_server
+from tests.waiting import until
 from vectable.server.metrics import Metrics
 from vectable.server.metrics.summary import percentile
 
@@ -101,12 +102,8 @@ def test_requests_are_logged_by_route_without_what_they_hold(
             json={"where": {"sql": "title = ?", "params": ["top secret"]}},
             headers={"X-Request-Id": "r-1"},
         )
-        for _ in range(100):
-            records = [r for r in caplog.records if getattr(r, "request_id", "") == "r-1"]
-            if records:
-                break
-            time.sleep(0.02)
-    [record] = records
+        # The line is written when the answer is on its way already.
+        [record] = until(lambda: [r for r in caplog.records if getattr(r, "request_id", "") == "r-1"])
     facts = {name: getattr(record, name) for name in ("method", "route", "status", "principal")}
     assert facts == {
         "method": "POST",

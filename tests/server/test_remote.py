@@ -25,17 +25,19 @@ from tests.providers.misbehaving_server import (
 from tests.server.live import Live, live_server
 
 DECLARED = """
-[models.m]
+[models.{name}]
 provider = "openai"
 url = "{url}"
 dimensions = 32
 max_items = 2
 max_attempts = 2
 first_wait_s = 0.001
-timeout_s = 0.3
+timeout_s = {timeout_s}
 breaker_failures = 1000
 price_per_million_tokens = 1
 """
+PATIENT, HURRIED = ("m", 60), ("hurried", 0.3)
+"""Names, and how long the server may take: only one that never answers has to be given up."""
 TEXT = "eight tokens or so for those who guess"
 GUESS = len(TEXT) // 4
 
@@ -49,7 +51,8 @@ def remote() -> Iterator[MisbehavingServer]:
 @pytest.fixture(scope="module")
 def served(remote: MisbehavingServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     file = tmp_path_factory.mktemp("models") / "models.toml"
-    file.write_text(DECLARED.format(url=remote.url), encoding="utf-8")
+    models = (DECLARED.format(name=n, url=remote.url, timeout_s=s) for n, s in (PATIENT, HURRIED))
+    file.write_text("".join(models), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("VECTABLE_FAKE_EMBEDDINGS", raising=False)
         with live_server("memory:", models_file=str(file), text_model="m") as server:
@@ -73,8 +76,8 @@ def counting(tokens: Any) -> Way:
     return way
 
 
-def used(client: openai.OpenAI, *texts: str) -> int:
-    return client.embeddings.create(model="m", input=list(texts)).usage.total_tokens
+def used(client: openai.OpenAI, *texts: str, model: str = "m") -> int:
+    return client.embeddings.create(model=model, input=list(texts)).usage.total_tokens
 
 
 def test_usage_is_what_the_server_counted(client: openai.OpenAI, remote: MisbehavingServer) -> None:
@@ -119,10 +122,11 @@ def test_whatever_it_does_is_told(
     served: Live, client: openai.OpenAI, remote: MisbehavingServer, way: Way, status: int
 ) -> None:
     remote.always = way
+    model, _ = HURRIED if way in (never, dripping) else PATIENT
     try:
         with pytest.raises(openai.APIStatusError) as raised:
-            used(client, "a text")
-        told = served.client.post("/embed/text", json={"texts": ["a text"]})
+            used(client, "a text", model=model)
+        told = served.client.post("/embed/text", json={"texts": ["a text"], "model": model})
     finally:
         remote.always = None
     assert raised.value.status_code == told.status_code == status, told.text

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from tests.providers.clip_forms import write_clip
 from tests.providers.reference import write_tiny_bert
+from tests.waiting import LIMIT_S, until
 from vectable.config import Settings
 from vectable.errors import AccessDenied, Conflict, InvalidInput
 from vectable.server.exposure import check_transport, is_loopback
@@ -44,7 +44,7 @@ def start(directory: Path) -> tuple[subprocess.Popen[str], str]:
 def test_stops_when_told_and_finishes_what_is_under_way(tmp_path: Path, sign: signal.Signals) -> None:
     process, url = start(tmp_path / "db")
     try:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=LIMIT_S) as client:
             client.post("/api/v1/tables", json={"name": "t", "columns": {"n": "int"}})
             answered: list[httpx.Response] = []
 
@@ -59,12 +59,12 @@ def test_stops_when_told_and_finishes_what_is_under_way(tmp_path: Path, sign: si
         assert answered[0].json()["inserted"] == 2
         assert process.stdout is not None
         assert process.stdout.read().strip() == "closed", "the database was closed, and serve returned"
-        assert process.wait(20) == 0
+        assert process.wait(LIMIT_S) == 0
     finally:
         process.kill()
     process, url = start(tmp_path / "db")
     try:
-        assert httpx.get(f"{url}/api/v1/tables/t/rows/b").json() == {"id": "b", "n": 2}
+        assert httpx.get(f"{url}/api/v1/tables/t/rows/b", timeout=LIMIT_S).json() == {"id": "b", "n": 2}
     finally:
         process.kill()
         process.wait()
@@ -73,8 +73,8 @@ def test_stops_when_told_and_finishes_what_is_under_way(tmp_path: Path, sign: si
 def test_a_request_that_does_not_end_is_told_of_the_stop(tmp_path: Path) -> None:
     process, url = start(tmp_path / "db")
     try:
-        httpx.post(f"{url}/api/v1/tables", json={"name": "t", "columns": {}})
-        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=30) as stalled:
+        httpx.post(f"{url}/api/v1/tables", json={"name": "t", "columns": {}}, timeout=LIMIT_S)
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=LIMIT_S) as stalled:
             stalled.sendall(
                 b"POST /api/v1/tables/t/rows HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
                 b"Content-Type: application/x-ndjson\r\nContent-Length: 1000\r\n\r\n{}\n"
@@ -86,7 +86,7 @@ def test_a_request_that_does_not_end_is_told_of_the_stop(tmp_path: Path) -> None
                 answer += chunk
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"shutting down" in answer
-        assert process.wait(20) == 0
+        assert process.wait(LIMIT_S) == 0
     finally:
         process.kill()
 
@@ -124,12 +124,12 @@ def test_the_command_line_serves(tmp_path: Path) -> None:
         while not text.endswith("}\n"):
             text += process.stdout.readline()
         url = json.loads(text)["url"]
-        assert httpx.get(f"{url}/health").json()["status"] == "healthy"
+        assert httpx.get(f"{url}/health", timeout=LIMIT_S).json()["status"] == "healthy"
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(LIMIT_S) == 0
     refused = subprocess.run(
-        [*command, "--host", "0.0.0.0"], capture_output=True, text=True, timeout=60, check=False
+        [*command, "--host", "0.0.0.0"], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     assert refused.returncode != 0
     assert "--insecure" in refused.stdout + refused.stderr
@@ -167,37 +167,33 @@ def served(directory: Path, prelude: str = "", *arguments: str, **variables: str
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(LIMIT_S) == 0
     finally:
         process.kill()
         process.wait()
 
 
 def loaded(url: str) -> list[str]:
-    models = httpx.get(f"{url}/api/v1/embeddings/models").json()["models"]
+    models = httpx.get(f"{url}/api/v1/embeddings/models", timeout=LIMIT_S).json()["models"]
     return [m["id"] for m in models if m["loaded"]]
 
 
 def test_the_default_model_is_loaded_before_anybody_asks(tmp_path: Path) -> None:
     gate = tmp_path / "open"
     with served(tmp_path / "db", LOADING, str(gate)) as url:
-        assert httpx.get(f"{url}/health", timeout=20).json()["status"] == "healthy", "while it loads"
+        assert httpx.get(f"{url}/health", timeout=LIMIT_S).json()["status"] == "healthy", "while it loads"
         assert loaded(url) == []
         gate.touch()
-        for _ in range(500):
-            if loaded(url):
-                break
-            time.sleep(0.05)
-        assert "all-MiniLM-L6-v2" in loaded(url)[0]
+        assert "all-MiniLM-L6-v2" in until(lambda: loaded(url))[0]
 
 
 def test_a_model_that_cannot_be_loaded_ahead_leaves_the_server_at_work(tmp_path: Path) -> None:
     (tmp_path / "open").touch()
     (tmp_path / "open.broken").touch()
     with served(tmp_path / "db", LOADING, str(tmp_path / "open")) as url:
-        assert httpx.get(f"{url}/health").status_code == 200
+        assert httpx.get(f"{url}/health", timeout=LIMIT_S).status_code == 200
     with served(tmp_path / "db", VECTABLE_TEXT_MODEL="no-such-model", VECTABLE_FAKE_EMBEDDINGS="0") as url:
-        assert httpx.get(f"{url}/health").status_code == 200
+        assert httpx.get(f"{url}/health", timeout=LIMIT_S).status_code == 200
 
 
 def test_what_would_have_to_be_fetched_is_not_loaded_ahead(tmp_path: Path) -> None:
@@ -220,15 +216,11 @@ def test_more_models_are_loaded_ahead_and_the_image_model_where_it_can_be(tmp_pa
     }
     with served(tmp_path / "db", **settings) as url:
         expected = sorted(["hashing/48", clip, settings["VECTABLE_TEXT_MODEL"]])
-        for _ in range(500):
-            if loaded(url) == expected:
-                break
-            time.sleep(0.05)
-        assert loaded(url) == expected
-        models = httpx.get(f"{url}/health").json()["models"]
+        until(lambda: loaded(url), lambda found: found == expected)
+        models = httpx.get(f"{url}/health", timeout=LIMIT_S).json()["models"]
         assert models == {"text": settings["VECTABLE_TEXT_MODEL"], "image": clip}
     with served(tmp_path / "db", VECTABLE_IMAGE_MODEL="no/such-model") as url:
-        assert httpx.get(f"{url}/health").json()["models"]["image"] is None
+        assert httpx.get(f"{url}/health", timeout=LIMIT_S).json()["models"]["image"] is None
 
 
 def test_loading_ahead_can_be_declined(tmp_path: Path) -> None:

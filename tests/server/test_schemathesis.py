@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -100,6 +101,6 @@ schema = schemathesis.openapi.from_dict(json.loads(render_openapi()))
 def test_every_answer_is_as_described(case: Case, live: Live) -> None:
     if case.method in ("PATCH", "DELETE") or case.path.endswith("/detach"):
         _prepare(live)
-    if hash(repr(case.body)) % 2:
+    if zlib.crc32(repr(case.body).encode("utf-8", "surrogatepass")) % 2:
         _about_what_exists(case)
-    case.call_and_validate(base_url=live.url, checks=CHECKS, timeout=30)
+    case.call_and_validate(base_url=live.url, checks=CHECKS, timeout=60)

@@ -262,7 +262,7 @@ def test_an_error_midway_is_the_last_line(live: Live, t: httpx.Client) -> None:
     with t.stream("POST", f"{QUERY}/stream", json={}) as answer:
         lines = answer.iter_lines()
         first = json.loads(next(lines))
-        with httpx.Client(base_url=live.url) as other:
+        with httpx.Client(base_url=live.url, timeout=60) as other:
             assert other.delete(TABLE).status_code == 204
         last = json.loads(list(lines)[-1])
     assert first["id"] == "000"

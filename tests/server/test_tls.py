@@ -79,7 +79,7 @@ def serving(directory: Path, *flags: str) -> Iterator[tuple[int, subprocess.Pope
             text += line
         yield int(json.loads(text)["url"].rpartition(":")[2]), process
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(100) == 0
     finally:
         process.kill()
         process.wait()

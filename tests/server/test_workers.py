@@ -23,10 +23,12 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.waiting import LIMIT_S, until
 from vectable.config import Settings
 from vectable.database import Database
 from vectable.engine.keys import ApiKeys
 from vectable.errors import InvalidInput
+from vectable.server.access import LOOK_AGAIN_S
 from vectable.server.limits import Limits, share_of
 from vectable.server.metrics import Metrics
 from vectable.server.metrics.shared import forget_process
@@ -58,7 +60,7 @@ def workers(directory: Path, *flags: str, **variables: str) -> Iterator[tuple[st
     finally:
         process.terminate()
         try:
-            process.wait(40)
+            process.wait(LIMIT_S)
         finally:
             for child in [process, *children(process)]:
                 child.kill()
@@ -71,13 +73,9 @@ def children(process: subprocess.Popen[str]) -> list[psutil.Process]:
         return []
 
 
-def until(holds: Callable[[], Any]) -> Any:
-    """What `holds` gives once it is true."""
-    for _ in range(600):
-        if found := holds():
-            return found
-        time.sleep(0.05)
-    return pytest.fail("it never came true")
+def pids(process: subprocess.Popen[str]) -> set[int]:
+    """Of its workers, those that ended and were not noticed yet among them."""
+    return {child.pid for child in children(process)}
 
 
 def with_keys(directory: Path, work: Callable[[ApiKeys], Coroutine[Any, Any, T]]) -> T:
@@ -119,12 +117,14 @@ def test_they_share_everything_are_replaced_and_end_together(tmp_path: Path) -> 
         assert counts == sorted(counts), "no counter ever goes back"
         until(lambda: served(url) == 8)
 
-        children(process)[0].kill()
-        until(lambda: len([c for c in children(process) if c.status() != psutil.STATUS_ZOMBIE]) == 2)
+        killed = children(process)[0]
+        killed.kill()
+        until(lambda: len(pids(process) - {killed.pid}) == 2)
         assert httpx.get(f"{url}/health/ready", timeout=60).status_code == 200
 
         token = with_keys(tmp_path, lambda keys: keys.create("k"))[1]
-        until(lambda: all(httpx.get(f"{url}/stats", timeout=60).status_code == 401 for _ in range(8)))
+        time.sleep(LOOK_AGAIN_S)  # the first key is looked for as often as that, by every process
+        assert all(httpx.get(f"{url}/stats", timeout=60).status_code == 401 for _ in range(8))
         header = {"Authorization": f"Bearer {token}"}
         assert all(httpx.get(f"{url}/stats", headers=header, timeout=60).status_code == 200 for _ in range(6))
         with_keys(tmp_path, lambda keys: keys.revoke("k"))
@@ -134,7 +134,7 @@ def test_they_share_everything_are_replaced_and_end_together(tmp_path: Path) -> 
         found = children(process)
         process.kill()
         process.wait()
-        assert psutil.wait_procs(found, timeout=40)[1] == [], "none outlives the one that started them"
+        assert psutil.wait_procs(found, timeout=LIMIT_S)[1] == [], "none outlives the one that started them"
 
 
 def test_what_a_worker_may_take_of_a_limit() -> None:
@@ -167,13 +167,13 @@ def test_limits_are_for_all_of_them(tmp_path: Path) -> None:
 def test_stopping_drains_every_process(tmp_path: Path) -> None:
     with workers(tmp_path, "--workers", "2", "--shutdown-grace-ms", "20000") as (url, process):
         httpx.post(f"{url}/api/v1/tables", json={"name": "t", "columns": {}}, timeout=60)
-        under_way, stopped = threading.Barrier(5, timeout=60), threading.Event()
+        under_way, stopped = threading.Barrier(5, timeout=LIMIT_S), threading.Event()
         answers: list[int] = []
 
         def slowly(n: int) -> Iterator[bytes]:
             yield f'{{"id": "{n}a"}}\n'.encode()
             under_way.wait()
-            stopped.wait(30)
+            stopped.wait(LIMIT_S)
             yield f'{{"id": "{n}b"}}\n'.encode()
 
         def send(n: int) -> None:
@@ -191,9 +191,9 @@ def test_stopping_drains_every_process(tmp_path: Path) -> None:
         time.sleep(0.5)
         stopped.set()
         for thread in threads:
-            thread.join(60)
+            thread.join(LIMIT_S)
         assert answers == [201] * 4
-        assert process.wait(40) == 0
+        assert process.wait(LIMIT_S) == 0
         assert process.stderr is not None
         assert process.stderr.read() == "", "every worker ended by itself, and well"
 

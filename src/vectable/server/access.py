@@ -16,7 +16,7 @@ from vectable.server.source import Source
 _MINUTE_S = 60.0
 _MOST_CLIENTS = 10_000
 _MOST_KEYS = 1_000
-_LOOK_AGAIN_S = 1.0
+LOOK_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Access:
 
     async def _asks_for_keys(self) -> bool:
         """Once there was a key, one is asked for. Until then it is looked for about once a second."""
-        if not self._asks and time.monotonic() - self._looked_at > _LOOK_AGAIN_S:
+        if not self._asks and time.monotonic() - self._looked_at > LOOK_AGAIN_S:
             self._looked_at = time.monotonic()
             self._asks = await self._keys.exist()
         return self._asks

@@ -6,7 +6,8 @@
         def provider(cls):
             return MyProvider()
 
-Each test runs the provider on an event loop of its own, so a provider must not hold on to one.
+Each test runs the provider on event loops of its own, so a provider must not hold on to one. A remote
+provider is closed at the end of each loop, and must serve the next one.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from __future__ import annotations
 import asyncio
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pytest
 
 from vectable.core.vectors import Matrix
 from vectable.errors import InvalidInput, Unsupported
-from vectable.interfaces import EmbeddingProvider, Item, Purpose
+from vectable.interfaces import EmbeddingProvider, Item, Purpose, RemoteEmbeddingProvider
+
+_T = TypeVar("_T")
 
 SHORT_TEXTS = (
     "A man is eating food.",
@@ -47,11 +51,16 @@ TOLERANCE = 1e-5
 
 def embed(provider: EmbeddingProvider, items: Sequence[Item], purpose: Purpose = "document") -> Matrix:
     """`provider.embed` from synchronous code."""
-    return asyncio.run(_embed(provider, items, purpose))
+    return asyncio.run(_then_close(provider, provider.embed(items, purpose)))
 
 
-async def _embed(provider: EmbeddingProvider, items: Sequence[Item], purpose: Purpose) -> Matrix:
-    return await provider.embed(items, purpose)
+async def _then_close(provider: EmbeddingProvider, work: Awaitable[_T]) -> _T:
+    """A remote provider's connections belong to the loop that ends with the work."""
+    try:
+        return await work
+    finally:
+        if isinstance(provider, RemoteEmbeddingProvider):
+            await provider.close()
 
 
 def assert_same(found: Matrix, expected: Matrix) -> None:
@@ -154,7 +163,8 @@ class ProviderSuite:
         async def together() -> list[Matrix]:
             return await asyncio.gather(*(provider.embed([text], "document") for text in SHORT_TEXTS * 3))
 
-        assert_same(np.concatenate(asyncio.run(together())), np.tile(embed(provider, SHORT_TEXTS), (3, 1)))
+        found = asyncio.run(_then_close(provider, together()))
+        assert_same(np.concatenate(found), np.tile(embed(provider, SHORT_TEXTS), (3, 1)))
 
     def test_images_as_declared(self, provider: EmbeddingProvider, png: bytes) -> None:
         if "image" not in provider.modalities:
