@@ -49,7 +49,7 @@ async def _until_ready(engine: Engine, count: int) -> None:
 
 async def test_few_cells_are_embedded_before_the_first_write_returns(engine: Engine) -> None:
     await _table(engine)
-    survivor = await _abandoned(engine, LIMIT_S)
+    survivor = await _abandoned(engine, 30)
     await survivor.writer.insert(LOCAL, "t", [{"title": "next"}])
     assert await survivor.states("t", "emb") == {"ready": 31}
     assert await survivor.jobs.list(LOCAL) == []

@@ -20,7 +20,7 @@ if touch "$3/../x" 2>/dev/null; then exit 78; fi
 "$1" -m vectable.cli serve --workers 2 --port 0 --json > said & server=$!
 trap 'kill -KILL $server 2>/dev/null' EXIT
 until grep -q '^}' said; do kill -0 $server || exit 79; sleep 0.1; done
-export VECTABLE_PORT=$(sed -n 's/.*"url": "[^"]*:\\([0-9]*\\)".*/\1/p' said)
+export VECTABLE_PORT=$(sed -n 's/.*"url": "[^"]*:\\([0-9]*\\)".*/\\1/p' said)
 for _ in $(seq 10); do "$1" "$2" && break; done
 "$1" "$2" || exit 1
 kill -TERM $server; wait $server
