@@ -3,6 +3,7 @@ real HTTP server whose failures are simulated."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -72,7 +73,11 @@ def filled(url: Path, models_file: Path) -> Any:
     return db
 
 
-def test_a_table_embedded_elsewhere(server: MisbehavingServer, models_file: Path, tmp_path: Path) -> None:
+def test_a_table_embedded_elsewhere(
+    server: MisbehavingServer, models_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+    monkeypatch.setattr("vectable.providers.guard.spend.utc_now", lambda: noon)
     with filled(tmp_path / "db", models_file) as db:
         inserted = db.table("t").insert(ROWS)
         assert (inserted.pending, inserted.errors) == (0, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import re
@@ -15,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.providers.misbehaving_server import failing, misbehaving_server
 from tests.server.live import Live, live_server
 from tests.waiting import until
+from vectable.providers.guard import spend
 from vectable.server.metrics import Metrics
 from vectable.server.metrics.summary import percentile
 
@@ -122,6 +124,7 @@ def test_a_percentile_lies_within_its_bucket() -> None:
     assert percentile(bounds, [0, 1, 2, 2], 1.0) == pytest.approx(0.1)
 
 
+NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 MODELS = """
 [models.cloud]
 provider = "openai"
@@ -137,6 +140,7 @@ breaker_failures = 2
 
 def test_endpoints_breakers_and_spend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VECTABLE_FAKE_EMBEDDINGS")
+    monkeypatch.setattr(spend, "utc_now", lambda: NOON)
     with misbehaving_server() as endpoint:
         file = tmp_path / "models.toml"
         file.write_text(MODELS.format(url=endpoint.url))

@@ -71,9 +71,9 @@ def utc_now() -> datetime.datetime:
 class SpendLedger:
     """The accounts in one state store. Days are UTC's."""
 
-    def __init__(self, state: StateStore, now: Callable[[], datetime.datetime] = utc_now) -> None:
+    def __init__(self, state: StateStore, now: Callable[[], datetime.datetime] | None = None) -> None:
         self._state = state
-        self._now = now
+        self._now = now or utc_now
         self._pruned = ""
 
     async def reserve(self, model: str, amount: int, caps: list[Cap]) -> Reservation:
