@@ -110,6 +110,34 @@ async def test_plain_sql_is_noticed_and_stale_vectors_are_never_served(
     assert len(await books.search("Bread at home")) == 0
 
 
+async def test_keys_are_read_alike_whatever_a_database_has_set(owner: Owner, postgres_url: str) -> None:
+    """Else keys would be other texts to another role, and floats that differ would be one."""
+    await owner.execute(
+        "CREATE DOMAIN day AS date;"
+        "CREATE TABLE public.books (d day, x float8, title text, PRIMARY KEY (d, x));"
+        "INSERT INTO books SELECT date '2024-12-31' + n, n / 1e6 + 1, 'Book ' || n"
+        " FROM generate_series(1, 9) AS n"
+    )
+    for setting in (
+        "datestyle = 'German, DMY'",
+        "extra_float_digits = -10",
+        "standard_conforming_strings = off",
+    ):
+        name = await owner.fetchval("SELECT quote_ident(current_database())")
+        await owner.execute(f"ALTER DATABASE {name} SET {setting}")
+    async with await connect_async(postgres_url, fake_embeddings=True) as database:
+        books = await database.attach("books", embed="title", column="meaning")
+        await settled(books, 9)
+        other = await asyncpg.connect(**Address.parse(postgres_url).arguments)
+        assert await other.fetchval("SELECT d::text FROM books WHERE title = 'Book 1'") == "01.01.2025"
+        await other.execute("UPDATE books SET title = 'Sailing alone' WHERE title = 'Book 1'")
+        await other.close()
+        await found(books, "Sailing alone", "Sailing alone")
+        await settled(books, 9)
+        days = [row["d"] async for row in books.order_by("d").stream()]
+        assert days == [f"2025-01-0{n}" for n in range(1, 10)]
+
+
 async def test_an_unrelated_change_hides_nothing(books: AsyncTable, owner: Owner) -> None:
     await owner.execute("UPDATE shop.books SET read = read + 1")
     hits = await books.where(books.read == 1).similar("Book 5 about 5").limit(40).collect()

@@ -28,6 +28,12 @@ class Watching:
         assert await self.foreign.watch(table)
         return f"vectable.q_{table.id}"
 
+    async def hears(self, name: str) -> bool:
+        """Whether triggers are put on `name`."""
+        table = self.tables.setdefault(name, await self.foreign.look(name))
+        await self._backend.alter(table, SchemaChange("create_table"))
+        return await self.foreign.watch(table)
+
     async def end(self, name: str) -> None:
         await self._backend.alter(self.tables[name], SchemaChange("drop_table"))
 
@@ -54,6 +60,24 @@ async def test_every_change_is_queued(watching: Watching, owner: Owner, partitio
     assert sorted(r[0] for r in rows) == [1, 1, 2, 3, 3, 9]
     await owner.execute(f"DELETE FROM {queue}; TRUNCATE public.items")
     assert await owner.fetchval(f"SELECT count(*) FROM {queue} WHERE whole") == 1
+
+
+@pytest.mark.parametrize(
+    "whole", ["PARTITION OF whole FOR VALUES FROM (1) TO (10)", "(PRIMARY KEY (id)) INHERITS (whole)"]
+)
+async def test_a_part_hears_of_what_is_written_to_the_whole(
+    watching: Watching, owner: Owner, whole: str
+) -> None:
+    by = "PARTITION BY RANGE (id)" if whole.startswith("PARTITION") else ""
+    await owner.execute(
+        f"CREATE TABLE whole (id int PRIMARY KEY, title text) {by}; CREATE TABLE part {whole}"
+    )
+    queue = await watching.begin("part")
+    await owner.execute(f"INSERT INTO {'whole' if by else 'part'} VALUES (1, 'x'), (2, 'x')")
+    await owner.execute("UPDATE whole SET title = 'y' WHERE id = 1; DELETE FROM whole WHERE id = 2")
+    rows = await owner.fetch(f"SELECT k0 FROM {queue} WHERE NOT whole")
+    assert sorted(r[0] for r in rows) == [1, 1, 2, 2]
+    assert by or not await watching.hears("whole")
 
 
 async def test_a_renamed_key_stops_no_writer_and_is_followed(watching: Watching, owner: Owner) -> None:

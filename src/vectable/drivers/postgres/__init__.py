@@ -1,7 +1,7 @@
 """PostgreSQL: connections, transactions, migrations, failures in our words, and a server for a first try."""
 
 from vectable.drivers.postgres.address import Address, is_postgres
-from vectable.drivers.postgres.connection import Connection, decode_vector, encode_vector
+from vectable.drivers.postgres.connection import READ_ALIKE, Connection, decode_vector, encode_vector
 from vectable.drivers.postgres.driver import Isolation, PostgresDriver, is_prepared
 from vectable.drivers.postgres.failures import translate
 from vectable.drivers.postgres.incarnation import Incarnation
@@ -10,6 +10,7 @@ from vectable.drivers.postgres.pool import PoolStatus
 
 __all__ = [
     "NAME_BYTES",
+    "READ_ALIKE",
     "SCHEMA",
     "Address",
     "Connection",

@@ -26,6 +26,15 @@ CLOSE_S = 5.0
 """A connection that takes longer to be closed is cut."""
 _HEAD = struct.Struct(">HH")
 _SENT_AHEAD = 4 << 20
+READ_ALIKE = {
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",
+}
+"""Settings under which values are the same text for everybody, whatever the database or the role has set."""
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _GRACE_S = 30.0
 """A server stops a statement that takes too long itself; one that has not by then is not there."""
@@ -119,7 +128,7 @@ async def connect(
         server_settings={
             "application_name": address.application_name,
             "search_path": ", ".join(path),
-            "timezone": "UTC",
+            **READ_ALIKE,
             "statement_timeout": str(statement_timeout_ms),
             # Compiling a plan costs more than most of our statements take.
             "jit": "off",

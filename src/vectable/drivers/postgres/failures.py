@@ -174,7 +174,8 @@ _KINDS = (
     (
         pg.ReadOnlySQLTransactionError,
         lambda e, text, where: ReadOnlyDatabase(
-            f"{where} takes no writes: {text}", hint="name the primary server, not a standby"
+            f"{where} takes no writes: {text}",
+            hint="name the primary server, not a standby, and a role whose transactions may write",
         ),
     ),
     ((pg.InsufficientPrivilegeError,), _denied),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from vectable.backends.postgres.foreign.inspect import SeenColumn
 from vectable.backends.postgres.foreign.place import Theirs
 from vectable.backends.postgres.foreign.record import function, function_name, queue
-from vectable.drivers.postgres import SCHEMA, Connection, quote
+from vectable.drivers.postgres import READ_ALIKE, SCHEMA, Connection, literal, quote
 
 _CUT = frozenset({"character", "bit"})
 """Types that without a length mean a length of one."""
@@ -25,9 +25,15 @@ def key_types(key: Sequence[SeenColumn]) -> tuple[str, ...]:
 
 
 async def may_watch(connection: Connection, theirs: Theirs) -> bool:
-    """Whether the role may put triggers on their table."""
+    """Whether the role may put triggers on their table, and those would hear of every row: none do of what is
+    written to tables that inherit from it."""
     return bool(
-        await connection.fetchval("SELECT has_table_privilege($1::bigint::oid, 'TRIGGER')", theirs.number)
+        await connection.fetchval(
+            "SELECT has_table_privilege(c.oid, 'TRIGGER') AND (c.relkind = 'p'"
+            "  OR NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid))"
+            " FROM pg_class c WHERE c.oid = $1::bigint::oid",
+            theirs.number,
+        )
     )
 
 
@@ -41,20 +47,22 @@ async def is_watched(connection: Connection, table_id: str, theirs: Theirs) -> b
         SCHEMA,
         function_name(table_id),
     )
-    return int(found) == len(_events(partitioned=False))
+    return int(found) == len(_events(by_row=False))
 
 
 async def start_watching(connection: Connection, table_id: str, theirs: Theirs) -> None:
     """Puts the triggers on their table, within the caller's transaction, and notes that all is to be
     compared: what changed before may have been missed. Waits for their writers: set a lock timeout."""
-    partitioned = bool(
+    by_row = bool(
         await connection.fetchval(
-            "SELECT relkind = 'p' FROM pg_class WHERE oid = $1::bigint::oid", theirs.number
+            "SELECT c.relkind = 'p' OR EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)"
+            " FROM pg_class c WHERE c.oid = $1::bigint::oid",
+            theirs.number,
         )
     )
-    await connection.execute(_function(table_id, theirs, partitioned=partitioned))
+    await connection.execute(_function(table_id, theirs, by_row=by_row))
     await connection.execute(f"REVOKE ALL ON FUNCTION {function(table_id)}() FROM PUBLIC")
-    for event, clause in _events(partitioned=partitioned):
+    for event, clause in _events(by_row=by_row):
         name = f"vectable_{event.lower()}_{table_id}"
         await connection.execute(
             f"CREATE OR REPLACE TRIGGER {quote(name)} AFTER {event} ON {theirs.name}"
@@ -63,11 +71,11 @@ async def start_watching(connection: Connection, table_id: str, theirs: Theirs) 
     await connection.execute(f"INSERT INTO {queue(table_id)} (whole) VALUES (true)")
 
 
-def _events(*, partitioned: bool) -> list[tuple[str, str]]:
-    """Events with how their triggers are called: once per statement, with all its rows; of partitions once
-    per row, since a statement may name a partition alone."""
+def _events(*, by_row: bool) -> list[tuple[str, str]]:
+    """Events with how their triggers are called: once per statement, with all its rows; of partitions, and
+    what inherits, once per row, since a statement may name the whole or a part alone."""
     truncate = ("TRUNCATE", "FOR EACH STATEMENT")
-    if partitioned:
+    if by_row:
         return [(event, "FOR EACH ROW") for event in ("INSERT", "UPDATE", "DELETE")] + [truncate]
     return [
         ("INSERT", "REFERENCING NEW TABLE AS news FOR EACH STATEMENT"),
@@ -77,19 +85,22 @@ def _events(*, partitioned: bool) -> list[tuple[str, str]]:
     ]
 
 
-def _function(table_id: str, theirs: Theirs, *, partitioned: bool) -> str:
+def _function(table_id: str, theirs: Theirs, *, by_row: bool) -> str:
     waiting = queue(table_id)
     names = ", ".join(f"k{i}" for i in range(len(theirs.key)))
     into = f"INSERT INTO {waiting} ({names})"
     new, old = _keys(theirs, "NEW"), _keys(theirs, "OLD")
-    if partitioned:
+    if by_row:
         inserted, deleted = f"{into} SELECT {new}", f"{into} SELECT {old}"
         updated = f"{into} SELECT {new} UNION SELECT {old}"
     else:
         news, olds = f"SELECT {_keys(theirs, 'n')} FROM news n", f"SELECT {_keys(theirs, 'o')} FROM olds o"
         inserted, deleted, updated = f"{into} {news}", f"{into} {olds}", f"{into} {news} UNION {olds}"
+    # A key that is kept as text is written as we read it, whatever the writer's session has set.
+    alike = READ_ALIKE if "text" in theirs.key_types else {}
+    settings = "".join(f" SET {name} = {literal(value)}" for name, value in alike.items())
     return f"""CREATE OR REPLACE FUNCTION {function(table_id)}() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $vectable$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp{settings} AS $vectable$
     BEGIN
         IF TG_OP = 'INSERT' THEN {inserted};
         ELSIF TG_OP = 'UPDATE' THEN {updated};
