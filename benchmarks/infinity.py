@@ -1,12 +1,14 @@
 """infinity-emb with its ONNX engine, installed into an environment of its own, serving the same weights.
 
 Its engine takes the first token's vector for the text's unless told otherwise, which is wrong for this model:
-mean pooling is forced. The graph is exported by `optimum`, whose graphs it is made for, from the weights used
-here, and it optimises that graph itself at its start.
+mean pooling is forced. It reads twice as many tokens of a long text as the model was made for: the limit is
+forced, too, so that both sides compute the same. The graph is exported by `optimum`, whose graphs it is made
+for, from the weights used here, and it optimises that graph itself at its start.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import venv
@@ -20,6 +22,7 @@ import psutil
 from benchmarks.http import answering, free_port
 from benchmarks.measure import tell
 from vectable.config import DEFAULT_MODEL
+from vectable.providers.model_config import read_model_config
 from vectable.providers.weights import locate
 
 PACKAGES = (
@@ -49,30 +52,41 @@ def _settings() -> dict[str, str]:
     }
 
 
-def _prepared() -> None:
-    """Installs it and exports the graph, unless that was done before."""
-    if (HOME / ".ready").exists():
-        return
+def _prepared(own_limit: bool) -> None:
+    """Installs it and exports the graph, unless that was done before; says how much of a text it reads."""
+    located = locate(DEFAULT_MODEL)
+    if located is None:
+        raise RuntimeError(f"{DEFAULT_MODEL} is not on this machine")
+    if not (HOME / ".ready").exists():
+        _install(located.directory)
+    config = read_model_config(located.directory)
+    _limit_to(config.transformer["max_position_embeddings"] if own_limit else config.max_tokens)
+
+
+def _install(weights: Path) -> None:
     tell("installing infinity-emb into benchmarks/.infinity, once: 6 GB")
     venv.create(HOME, with_pip=True, clear=True)
     python = HOME / "bin" / "python"
     runtime = f"onnxruntime=={version('onnxruntime')}"
     subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES, runtime], check=True)
-    located = locate(DEFAULT_MODEL)
-    if located is None:
-        raise RuntimeError(f"{DEFAULT_MODEL} is not on this machine")
-    target = HOME / MODEL
-    subprocess.run([python, "-c", _EXPORT, located.directory, target], check=True, env=_settings())
+    subprocess.run([python, "-c", _EXPORT, weights, HOME / MODEL], check=True, env=_settings())
     with _serving():
         pass  # its first start optimises the graph, and takes a minute
     (HOME / ".ready").touch()
 
 
+def _limit_to(tokens: int) -> None:
+    """It cuts texts where its configuration says that the model's positions end."""
+    file = HOME / MODEL / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**config, "max_position_embeddings": tokens}), encoding="utf-8")
+
+
 @contextmanager
-def infinity() -> Iterator[tuple[str, int, psutil.Process]]:
-    """Its server: (host, port, process), once it answers. Raises CalledProcessError where it cannot be
-    installed, RuntimeError where it does not start."""
-    _prepared()
+def infinity(own_limit: bool = False) -> Iterator[tuple[str, int, psutil.Process]]:
+    """Its server: (host, port, process), once it answers. `own_limit`: it reads as much of a text as it does
+    by itself. Raises CalledProcessError where it cannot be installed, RuntimeError where it cannot start."""
+    _prepared(own_limit)
     tell("starting infinity-emb")
     with _serving() as found:
         yield found

@@ -56,11 +56,17 @@ class GatedProvider:
         pass
 
 
+class SteppedProvider(GatedProvider):
+    """A simulated model that pads each text to a multiple of eight tokens, whatever it comes with."""
+
+    padding_step = 8
+
+
 class Bench:
     """Passes over a gated model, and what they kept."""
 
-    def __init__(self, most_tokens: int = 10_000) -> None:
-        self.model = GatedProvider()
+    def __init__(self, most_tokens: int = 10_000, model: GatedProvider | None = None) -> None:
+        self.model = model or GatedProvider()
         self.kept: dict[bytes, bytes] = {}
         provider: EmbeddingProvider = self.model
         self.passes = Passes(provider, BUDGET, 100, most_tokens, self._keep, UNMETERED)
@@ -308,3 +314,19 @@ async def test_a_vector_never_depends_on_its_batch_mates(texts: list[list[str]],
             assert np.abs(alone.vectors[0] - found[text]).max() <= 1e-5
     finally:
         await embedder.close()
+
+
+async def test_texts_that_are_padded_to_the_same_length_anyway_share_a_pass() -> None:
+    bench = Bench(model=SteppedProvider())
+    first = bench.ask("one")
+    await bench.settle()
+    texts = [" ".join(["word"] * n) for n in (1, 2, 8, 9, 16)]
+    asked = bench.ask(*texts)
+    await bench.through(3)
+    await asyncio.gather(first, asked)
+    assert [sorted(map(len, each)) for each in bench.model.passes] == [
+        [3],
+        sorted(map(len, texts[:3])),
+        sorted(map(len, texts[3:])),
+    ]
+    assert sorted((await asked).lengths.values()) == [1, 2, 8, 9, 16]  # true tokens, not padded ones

@@ -42,7 +42,7 @@ class OnnxTextProvider:
         session: Any,
         executor: Executor | None = None,
     ) -> None:
-        """`session` is an onnxruntime.InferenceSession. An `executor` given must have a single thread and
+        """`session` is an onnxruntime.InferenceSession, or has its methods. An `executor` given must have a single thread and
         stays open at `close`; without one the provider owns one."""
         self.model = identity
         self.dimensions = config.dimensions
@@ -50,6 +50,8 @@ class OnnxTextProvider:
         self.normalizes = config.normalizes
         self._config = config
         self._tokenization = tokenization
+        self.padding_step: int = getattr(session, "padding_step", 1)
+        """Each text is padded to a multiple of so many tokens, whatever it is computed with."""
         self._forward: _Forward | None = _Forward(session, config, tokenization.padding_id)
         self._worker = Worker(identity.id, executor)
 

@@ -37,6 +37,8 @@ class _Port:
 class OpenVinoSession:
     """A compiled graph with the methods of an onnxruntime.InferenceSession that a text model needs."""
 
+    padding_step = _STEP
+
     def __init__(self, graph: Path, precision: str, threads: int, longest: int) -> None:
         """`precision`: what it computes in, f32 or bf16. `longest`: tokens of the longest text. Raises
         ModelUnavailable."""

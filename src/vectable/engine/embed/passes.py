@@ -68,7 +68,8 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A content that is waited for. `ids`: its tokens, where the model takes such. `queued`: in its lane."""
+    """A content that is waited for. `ids`: its tokens, where the model takes such. `width`: its tokens with the
+    padding it always gets. `queued`: in its lane."""
 
     key: bytes
     item: Item
@@ -77,6 +78,7 @@ class _Waiting:
     kept: bool
     calls: list[Call]
     ids: Any = None
+    width: int = 0
     number: int = 0
     tag: int = 0
     ready: float = 0.0
@@ -84,7 +86,7 @@ class _Waiting:
 
 
 _Place = tuple[int, int, _Waiting]
-"""(length or tag, number, what waits): in order without comparing what waits."""
+"""(width or tag, number, what waits): in order without comparing what waits."""
 
 
 @dataclass(slots=True)
@@ -108,8 +110,10 @@ class Passes:
     _runner: asyncio.Task[None] | None = None
     _admissions: set[asyncio.Task[None]] = field(default_factory=set)
     _tokenizes: TokenizingProvider | None = None
+    _step: int = 1
 
     def __post_init__(self) -> None:
+        self._step = getattr(self.provider, "padding_step", 1)
         self.most_items = min(self.most_items, self.provider.max_batch)
         self._tokenizes = self.provider if isinstance(self.provider, TokenizingProvider) else None
 
@@ -218,7 +222,8 @@ class Passes:
             tag += length * weight
             self._number += 1
             waiting.tag, waiting.number, waiting.queued = tag, self._number, True
-            insort(self._lane(waiting), (length, waiting.number, waiting))
+            waiting.width = -(-length // self._step) * self._step
+            insort(self._lane(waiting), (waiting.width, waiting.number, waiting))
             heapq.heappush(self._turns, (tag, waiting.number, waiting))
         if self._runner is None and self._turns:
             # In a context of its own: it works for everybody.
@@ -243,7 +248,7 @@ class Passes:
             if not first.queued:
                 continue
             lane = self._lane(first)
-            low, high = self._window(lane, bisect_left(lane, (first.length, first.number)))
+            low, high = self._window(lane, bisect_left(lane, (first.width, first.number)))
             batch = [waiting for _, _, waiting in lane[low:high]]
             del lane[low:high]
             for waiting in batch:
@@ -349,7 +354,7 @@ class Passes:
             if not waiting.calls and waiting.queued:
                 waiting.queued = False
                 lane = self._lane(waiting)
-                del lane[bisect_left(lane, (waiting.length, waiting.number))]
+                del lane[bisect_left(lane, (waiting.width, waiting.number))]
                 self._forget(waiting)
 
     async def close(self) -> None:
