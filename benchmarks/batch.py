@@ -59,7 +59,7 @@ def run() -> list[Figure]:
             flags = ("--text-model", runtime.model)
             with served(*flags, python=runtime.python) as (host, port, process):
                 connection = Connection(host, port)
-                connection.post("/embed/text", {"texts": ["warm"]})
+                _warm(connection)
                 figures += _by_size(connection, runtime)
                 figures += _short(connection, runtime)
                 if runtime.python == sys.executable:
@@ -67,6 +67,17 @@ def run() -> list[Figure]:
                     figures += _nearness(connection, runtime, exact)
                 connection.close()
     return figures
+
+
+def _warm(connection: Connection) -> None:
+    """Returns once the model is loaded: from a cold disk that takes longer than a request may."""
+    for _ in range(4):
+        try:
+            connection.post("/embed/text", {"texts": ["warm"]})
+        except RuntimeError as error:
+            tell(f"not yet: {error}"[:120])
+        else:
+            return
 
 
 def _runtimes() -> list[_Runtime]:
