@@ -42,8 +42,8 @@ class OnnxTextProvider:
         session: Any,
         executor: Executor | None = None,
     ) -> None:
-        """`session` is an onnxruntime.InferenceSession, or has its methods. An `executor` given must have a single thread and
-        stays open at `close`; without one the provider owns one."""
+        """`session` is an onnxruntime.InferenceSession, or has its methods. An `executor` given must have a
+        single thread and stays open at `close`; without one the provider owns one."""
         self.model = identity
         self.dimensions = config.dimensions
         self.max_tokens = config.max_tokens
