@@ -68,8 +68,8 @@ class Call:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A content that is waited for. `ids`: its tokens, where the model takes such. `width`: how many, with the
-    padding they always get. `queued`: in its lane."""
+    """A content that is waited for. `ids`: its tokens, where the model takes such. `width`: how many they are
+    with the padding they always get. `queued`: in its lane."""
 
     key: bytes
     item: Item
