@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Forget settings of the person who runs the tests, before any module reads them at import."""
+    """Forget settings of the person who runs the tests, before any module reads them at import; and hear
+    Ctrl-C, which a shell has programs ignore that it starts in the background, with all they start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in list(os.environ):
         if (name.startswith(_SETTINGS_OF_OURS) and name != _TEST_SERVER) or name in _ALIASES:
             del os.environ[name]

