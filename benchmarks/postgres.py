@@ -20,6 +20,7 @@ from benchmarks.tables import DIMENSIONS, QUERIES, columns_of, rows_of, truth, v
 from vectable.blocking import Database, Table
 from vectable.core.vectors import Matrix
 from vectable.drivers.postgres import decode_vector, encode_vector
+from vectable.drivers.postgres.server import PostgresServer
 from vectable.handles.table import AsyncTable
 from vectable.testing.postgres_server import temporary_server
 
@@ -99,6 +100,7 @@ def run() -> list[Figure]:
             bare.execute("VACUUM ANALYZE")
             figures += _overhead(bare, database, unaided, rows, queries)
             figures += _beside_embedded(server.url(), Path(directory), database, (matrix, queries))
+            figures += _moved(bare, server, Path(directory))
             return figures + _filters(bare, database, unaided, matrix, queries)
         finally:
             bare.close()
@@ -260,6 +262,18 @@ def _seldom(local: Table, table: Table, queries: Matrix) -> list[Figure]:
     here, there = map(median, sides)
     note = f"{there:.2f} ms, embedded {here:.2f} ms: one round trip more"
     return [Figure("resident search / embedded, hits never shown before", there / here, "x", None, note)]
+
+
+def _moved(bare: Bare, server: PostgresServer, directory: Path) -> list[Figure]:
+    """The embedded `bench` to an empty database, and from there to a directory."""
+    bare.execute("CREATE DATABASE moved")
+    there = once(lambda: vectable.copy(directory / "db", server.url("moved")))[0] / 1000
+    back = once(lambda: vectable.copy(server.url("moved"), directory / "back"))[0] / 1000
+    note = "each row read back from both sides and compared"
+    return [
+        Figure(f"copy {ROWS:,} rows of {DIMENSIONS} from embedded to PostgreSQL", there, "s", None, note),
+        Figure("… and back", back, "s", None, note),
+    ]
 
 
 def _filters(
