@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 _KEY = 32
 _OVERHEAD = 200
 """Bytes a memory entry costs beside its vector: two bytes objects, the dictionary slots, the expiry link."""
-_GATHER_S = 0.25
+_GATHER_S = 0.05
 """For so long vectors gather before they are written, unless somebody waits for that: a commit for each would
 take cores from the model."""
 
