@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from vectable.backends.postgres import PostgresBackend
 from vectable.blocking import Database, Table
 from vectable.core.mark import Mark
 from vectable.engine.resident.recent import RecentRows
+from vectable.engine.search.similar import SimilarSearch
 
 ROWS = 200
 COLUMNS = {"id": "int", "title": "string", "about": "json", "v": {"type": "vector", "dimensions": 8}}
@@ -170,6 +172,39 @@ def test_threads_that_search_while_somebody_writes(database: Database, postgres_
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+async def test_a_search_that_was_cancelled_leaves_nothing_behind(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, computing = asyncio.Event(), asyncio.Event()
+    get = PostgresBackend.get_unchanged
+
+    async def slow(self: PostgresBackend, table: Any, since: Any, *rest: Any) -> Any:
+        if computing.is_set() and since is not None:
+            asked.set()
+            await self._driver.read(lambda connection: connection.fetch("SELECT pg_sleep(60)"))
+        return await get(self, table, since, *rest)
+
+    async def still(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(PostgresBackend, "get_unchanged", slow)
+    async with await vectable.connect_async(postgres_url) as database:
+        table = await database.create_table("t", COLUMNS)
+        await table.insert([{"id": 1, "title": "row", "about": {}, "v": vectors()[0]}])
+        query = table.similar(vectors()[0], on="v")
+        for _ in range(3):
+            await query.collect()
+        before = asyncio.all_tasks()
+        computing.set()
+        monkeypatch.setattr(SimilarSearch, "_answered", still)
+        search = asyncio.create_task(query.collect())
+        await asked.wait()
+        search.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await search
+        assert not [t for t in asyncio.all_tasks() - before if "_outcome" in repr(t)]
 
 
 Step = tuple[str, int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from vectable.core.key import KeyBytes
 from vectable.core.rows import RecordBatch, Row
@@ -30,7 +30,8 @@ class ProvedRows:
 
     Where the search before found all its rows in `recent`, the proof is asked for before this search is
     computed, so that the round trip takes place meanwhile. Any moment after the search began will do for it:
-    that is the moment the answer is true at. `begin`: for a thread that is not the backend's loop's."""
+    that is the moment the answer is true at. `async with` asks, and leaves nothing under way. `begin`: for a
+    thread that is not the backend's loop's."""
 
     def __init__(
         self,
@@ -52,16 +53,24 @@ class ProvedRows:
         self._begin = begin
         self._early: Awaitable[RecordBatch | VectableError | None] | None = None
 
-    async def ask_early(self) -> None:
+    async def __aenter__(self) -> Self:
         """Asks for the proof now, if it is likely to be all that is needed."""
         if self._recent is None or not self._recent.complete:
-            return
+            return self
         work = _outcome(self._ask(()))
         if self._begin is not None:
             self._early = self._begin(work)
         else:
             self._early = asyncio.create_task(work)
             await asyncio.sleep(0)  # so that it is on its way
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        # Of a search that was cancelled, say: the caller may close the database next, and end the loop. The
+        # loop of a `begin` goes on, and sees to it that nothing is left when it ends.
+        if isinstance(self._early, asyncio.Task) and not self._early.done():
+            self._early.cancel()
+            await asyncio.wait((self._early,))
 
     async def rows(self, keys: Sequence[KeyBytes]) -> list[Row] | None:
         """The answer's rows, in the order of `keys`; None where something has changed. Raises as a view

@@ -128,14 +128,14 @@ class SimilarSearch:
         eligible = await self._by_columns(prepared, snapshot, begin)
         if eligible is None:
             return None
-        await proved.ask_early()
-        clock.lap("filter")
-        span = span_of(prepared, target, None, eligible.count, False)
-        quick = is_quick(prepared, target, resident, snapshot)
-        answer = await self._answered(target, snapshot, resident, eligible, span, quick, begin)
-        clock.lap("search")
-        prepared.context.check_deadline()
-        rows = await proved.rows(answer.ranked.keys[span.start : span.end])
+        async with proved:
+            clock.lap("filter")
+            span = span_of(prepared, target, None, eligible.count, False)
+            quick = is_quick(prepared, target, resident, snapshot)
+            answer = await self._answered(target, snapshot, resident, eligible, span, quick, begin)
+            clock.lap("search")
+            prepared.context.check_deadline()
+            rows = await proved.rows(answer.ranked.keys[span.start : span.end])
         if rows is None:
             resident.moving = True
             return None
