@@ -21,6 +21,10 @@ QUOTED = "s3cret%2Fp%40ss%20w"
     [
         (f"postgresql://ann:{QUOTED}@db.example:6000/books", "postgresql://ann@db.example:6000/books"),
         (f"postgres://ann:{QUOTED}@db.example/books?sslmode=require", "postgresql://ann@db.example/books"),
+        (
+            f"postgres://ann:{QUOTED}@db.example/books?channel_binding=prefer",
+            "postgresql://ann@db.example/books",
+        ),
         (f"POSTGRES://ann:{QUOTED}@a:5432,b:6000/books", "postgresql://ann@a,b:6000/books"),
         (f"host=db.example dbname=books user=ann password='{SECRET}'", "postgresql://ann@db.example/books"),
         (f"password='{SECRET}' host=::1 user=ann", "postgresql://ann@[::1]"),
@@ -42,6 +46,7 @@ def test_every_form_is_understood_and_none_shows_its_password(written: str, disp
         "postgresql://ann:s3cret@host:port/books",
         "postgresql://ann:s3cret@host/books?sslmod=require",
         "postgresql://ann:s3cret@host/books?sslmode=perhaps",
+        "postgresql://ann:s3cret@host/books?channel_binding=require",
         "postgresql://ann:s3cret@host/books#part",
         "postgresql://ann:s3cret@[::1/books",
         "host=h password='s3cret",

@@ -47,6 +47,7 @@ _IGNORED = (
     "tcp_user_timeout",
     "gssencmode",
     "load_balance_hosts",
+    "channel_binding",
 )
 PARAMETERS = (*_CONNECTION, *_TLS, *_SESSION, *_POOL, "connect_timeout", *_IGNORED)
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -168,6 +169,11 @@ def _check(given: dict[str, str]) -> None:
             )
         if "\x00" in value:
             raise InvalidInput(f"{name!r} of the PostgreSQL address contains U+0000")
+    if given.get("channel_binding", "prefer") not in ("prefer", "disable"):
+        raise InvalidInput(
+            f"channel_binding is {given['channel_binding']!r}, which the driver cannot do",
+            hint="leave it out; sslmode=verify-full proves who the server is",
+        )
     if given.get("sslmode", "prefer") not in _SSL_MODES:
         raise InvalidInput(f"sslmode is {given['sslmode']!r}", hint="one of " + ", ".join(_SSL_MODES))
     for port in given.get("port", "5432").split(","):
