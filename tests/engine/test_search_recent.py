@@ -207,6 +207,30 @@ async def test_a_search_that_was_cancelled_leaves_nothing_behind(
         assert not [t for t in asyncio.all_tasks() - before if "_outcome" in repr(t)]
 
 
+def test_rows_of_hits_take_no_more_than_is_free_of_the_budget(postgres_url: str) -> None:
+    budget, long = 60_000, "x" * 1_000
+    with vectable.connect(postgres_url, resident_bytes=budget) as database:
+        for n in range(40):
+            table = database.create_table(f"t{n}", COLUMNS)
+            table.insert([{"id": 1, "title": long, "about": {}, "v": vectors()[0]}])
+            found(table)
+        for n in range(40):
+            for _ in range(2):
+                assert [row["title"] for row in found(database.table(f"t{n}"))] == [long]
+            assert database.status()["resident_bytes"] <= budget
+
+
+def test_without_room_rows_used_last_take_the_place_of_others() -> None:
+    free = True
+    recent = RecentRows(100_000, lambda _: free)
+    recent.start(Mark("0"))
+    recent.keep(Mark("0"), "shape", {b"a": {"text": "a" * 500}})
+    held, free = recent.nbytes, False
+    recent.keep(Mark("0"), "shape", {b"b": {"text": "b" * 500}})
+    assert recent.nbytes == held
+    assert list(recent.found(Mark("0"), "shape", [b"a", b"b"])) == [b"b"]
+
+
 Step = tuple[str, int]
 steps = st.lists(
     st.tuples(st.sampled_from(["keep", "found", "move", "start"]), st.integers(0, 7)), max_size=60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from vectable.core.key import KeyBytes
@@ -17,15 +17,17 @@ _ENTRY = 300
 
 
 class RecentRows:
-    """At most `most_bytes` of rows, those used last; every one as it is at the mark of the resident rows
-    beside it. A row is held once for each `shape`, which names the columns it was fetched with. Rows are
-    copied on their way in and out: whoever gets one may change it. Thread-safe."""
+    """At most `most_bytes` of rows, those used last, and no more of them than before where there is no `room`
+    for so many bytes; every one as it is at the mark of the resident rows beside it. A row is held once for
+    each `shape`, which names the columns it was fetched with. Rows are copied on their way in and out:
+    whoever gets one may change it. Thread-safe."""
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, room: Callable[[int], bool] | None = None) -> None:
         self.nbytes = 0
         self.complete = False
         """The search before found all its rows here."""
         self._most = most_bytes
+        self._room = room
         self._mark: Mark | None = None
         self._rows: OrderedDict[KeyBytes, dict[str, tuple[Row, int]]] = OrderedDict()
         self._lock = threading.Lock()
@@ -59,17 +61,21 @@ class RecentRows:
     def keep(self, mark: Mark, shape: str, rows: Mapping[KeyBytes, Row]) -> None:
         """Holds rows fetched as they are at `mark`, in place of those used longest ago."""
         copies = [(key, _copied(row), _ENTRY + _size(row)) for key, row in rows.items()]
+        more = min(sum(size for *_, size in copies), self._most - self.nbytes)
+        # Asked for outside the lock: what tells it adds up all that is held, this too.
+        grows = self._room is None or self._room(more)
         with self._lock:
             if mark != self._mark:
                 return
+            most = self._most if grows else self.nbytes
             for key, row, size in copies:
-                if size > self._most:
+                if size > most:
                     continue
                 shapes = self._rows.setdefault(key, {})
                 self.nbytes += size - shapes.get(shape, (row, 0))[1]
                 shapes[shape] = row, size
                 self._rows.move_to_end(key)
-            while self.nbytes > self._most:
+            while self.nbytes > most:
                 self._drop(self._rows.popitem(last=False)[1])
 
     def _drop(self, shapes: Mapping[str, tuple[Row, int]]) -> None:

@@ -107,7 +107,8 @@ class Reader:
 
     def make(self, key: ResidentKey, version: Version) -> Resident:
         """Resident rows of a version, not loaded yet."""
-        recent = None if self.inline else RecentRows(self.registry.budget // _RECENT_SHARE)
+        most, room = self.registry.budget // _RECENT_SHARE, self.registry.has_room
+        recent = None if self.inline else RecentRows(most, room)
         return Resident(key, version, self.upkeep.base_path(version.id, key.stale), self.inline, recent)
 
     def read(
