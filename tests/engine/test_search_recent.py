@@ -220,6 +220,25 @@ def test_rows_of_hits_take_no_more_than_is_free_of_the_budget(postgres_url: str)
             assert database.status()["resident_bytes"] <= budget
 
 
+def test_resident_rows_do_not_make_room_for_rows_of_hits(postgres_url: str) -> None:
+    columns = {**COLUMNS, "v": {"type": "vector", "dimensions": 512}}
+    with vectable.connect(postgres_url) as database:
+        given = np.random.default_rng(4).standard_normal((400, 512)).astype(np.float32)
+        database.create_table("t", columns).insert(
+            [{"id": i, "title": "x" * 2_000, "about": {}, "v": v} for i, v in enumerate(given)]
+        )
+    with vectable.connect(postgres_url, resident_bytes=975_000) as database:
+        table = database.table("t")
+        some = table.where(table.id < 50).similar(given[0], on="v").limit(1).select("id")
+        some.collect()
+        rows = database.status()["resident_bytes"]
+        for at in range(3):
+            table.similar(given[at], on="v").limit(20).collect()
+        assert database.status()["resident_bytes"] > rows + 20_000
+        table.update(table.id == 1, {"title": "another"})
+        assert some.explain().path != "backend"
+
+
 def test_without_room_rows_used_last_take_the_place_of_others() -> None:
     free = True
     recent = RecentRows(100_000, lambda _: free)

@@ -100,6 +100,13 @@ class ResidentRegistry:
             self._owed[resident.key] = nbytes
             return True
 
+    def fits(self, resident: Resident, more: int = 0) -> bool:
+        """Grants what `resident` holds now, and so much `more`; if need be, without its rows of hits."""
+        if self.grant(resident, resident.nbytes + more):
+            return True
+        resident.drop_recent()
+        return self.grant(resident, resident.nbytes + more)
+
     def has_room(self, nbytes: int) -> bool:
         """Whether so much more can be held without evicting anything."""
         with self._lock:

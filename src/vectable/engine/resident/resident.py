@@ -175,6 +175,12 @@ class Resident:
                 self.recent.start(None)
             self._delta, self._delta_at, self._absent = Delta(self.version.dimensions), {}, set()
 
+    def drop_recent(self) -> None:
+        """Gives up the rows of hits: they only save time."""
+        with self._lock:
+            if self.recent is not None and self.snapshot is not None:
+                self.recent.start(self.snapshot.mark)
+
     def apply(self, mark: Mark, asked: Sequence[KeyBytes], batches: Sequence[RecordBatch]) -> None:
         """Moves the snapshot on to `mark`: every key of `asked` (each once) is now as in `batches` (which
         hold the columns of `self.columns` by name), or deleted where they lack it."""

@@ -152,8 +152,8 @@ class Reader:
             self.catch_ups.start(resident.key, lambda: self._caught_up(resident, table))
             return Reading(view, None, None, WHY)
         if first or any(c.id in snapshot.columns for c in wanted):
+            fits = self.registry.fits(resident)
             need = resident.nbytes
-            fits = self.registry.grant(resident, need)
             self.registry.settle(resident)
             if not fits:
                 resident.forget()

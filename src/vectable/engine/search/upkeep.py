@@ -215,7 +215,7 @@ class Upkeep:
             self._save_structure(resident, name, structure)
 
     def _fits(self, resident: Resident) -> bool:
-        fits = self._registry.grant(resident, resident.nbytes)
+        fits = self._registry.fits(resident)
         self._registry.settle(resident)
         return fits
 
@@ -242,7 +242,7 @@ class Upkeep:
         fresh = made is None
         if made is None:
             made = self.measured(resident, base, kind, parameters, progress)
-        if made is None or not self._registry.grant(resident, resident.nbytes + made.index.nbytes):
+        if made is None or not self._registry.fits(resident, made.index.nbytes):
             resident.refused.add((name, base.digest))
             return None
         now = resident.snapshot
