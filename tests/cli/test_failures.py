@@ -77,6 +77,10 @@ def test_a_misspelt_command_is_told_what_there_is(cli: CommandLine, name: str, h
         (["search", "books", ""], "the text to search for is empty"),
         (["tables", "--db", "mysql://here"], "give a directory, sqlite:///DIRECTORY, postgresql://"),
         (["tables", "--db", "memory:"], "a database in memory is empty"),
+        (
+            ["tables", "--db", "postgresql://me@127.0.0.1:1/x"],
+            "Error: postgresql://me@127.0.0.1:1/x cannot be",
+        ),
         (["models", "no/such-model"], "no/such-model"),
         (["restore", "books.csv", "--db", "again"], "Hint: name another file made by vectable backup"),
     ],
@@ -87,6 +91,7 @@ def test_what_cannot_be_done_exits_1_and_says_why(
     done = books.inside(*arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert sentence.lower() in done.stderr.lower()
+    assert "Error: Postgresql" not in done.stderr
     assert not (books.directory / "again" / "vectable.db").exists()
 
 

@@ -164,6 +164,12 @@ async def test_a_statement_that_takes_too_long_is_stopped(driver: PostgresDriver
 # --- a server that is killed
 
 
+async def test_a_connection_that_never_was_is_not_said_to_be_lost() -> None:
+    driver = PostgresDriver("postgresql://nobody@127.0.0.1:1/nothing", pool_least=1, pool_wait_s=1)
+    with pytest.raises(BackendUnavailable, match="cannot be reached"):
+        await driver.open()
+
+
 async def test_a_server_that_is_killed_is_reported_and_found_again() -> None:
     with temporary_server() as server:
         driver = PostgresDriver(server.url(), pool_least=3, pool_wait_s=60)

@@ -44,7 +44,9 @@ def _printable(text: str) -> str:
 
 
 def _capitalised(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    # Not an address or a path, which the reader may want to copy.
+    first = text[:1] if "/" in text.split(" ", 1)[0] else text[:1].upper()
+    return first + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def painted(stream: TextIO, text: str, **style: Any) -> str:

@@ -74,7 +74,7 @@ def translate(error: BaseException, where: str) -> VectableError:
             f"{where} offers no TLS, which sslmode asks for",
             hint="turn it on there (ssl = on), or say sslmode=disable where the way is trusted",
         )
-    if is_lost(error):
+    if is_lost(error) and not isinstance(error, ConnectionRefusedError):
         return BackendUnavailable(
             f"the connection to {where} was lost", hint="the same call may succeed in a moment"
         )
