@@ -72,7 +72,9 @@ class Database:
         )
         self.attacher = Attacher(storage.foreign, self.catalog, self.columns, self.refresher, self.jobs)
         self.noticer = (
-            None if storage.foreign is None else Noticer(storage.foreign, self.catalog, self.refresher)
+            None
+            if storage.foreign is None
+            else Noticer(storage.foreign, self.catalog, self.refresher, self.sweeper)
         )
         self.registry = _registry(settings.resident_bytes)
         self.searcher = Searcher(

@@ -30,6 +30,7 @@ INSERT INTO public.items SELECT n, 'Item ' || n FROM generate_series(1, {ROWS}) 
 PROGRAM = """
 import asyncio, sys
 from vectable import connect_async
+from vectable.engine.refresh import Refresher
 from vectable.providers.hashing import HashingProvider
 
 embed = HashingProvider.embed
@@ -38,8 +39,14 @@ async def slowly(self, items, purpose):
     await asyncio.sleep(0.05)
     return await embed(self, items, purpose)
 
+async def never(self, table, keys, inline):
+    print("noticed", flush=True)
+    await asyncio.sleep(600)
+
 async def main(url, attaching):
     HashingProvider.embed = slowly
+    if attaching == "notice":
+        Refresher.settle = never
     async with await connect_async(url, fake_embeddings=True) as database:
         print("open", flush=True)
         if attaching == "attach":
@@ -58,7 +65,8 @@ class Programs:
         self._ends = ExitStack()
 
     async def start(self, what: str) -> subprocess.Popen[str]:
-        """One that attaches the table, or just stays (`serve`) and notices changes."""
+        """One that attaches the table, or just stays (`serve`) and notices changes, or goes no further than
+        to take note of them (`notice`)."""
         command = [sys.executable, "-c", PROGRAM, self._url, what]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self._ends.callback(self._end, process)
@@ -145,6 +153,24 @@ async def test_several_processes_share_the_work_and_one_may_die(
     for number, title in ((1_000, "Item 1000 again"), (5_000, "Something new")):
         (hit,) = await items.search(title, limit=1)
         assert (hit["id"], hit.score) == (number, pytest.approx(1))
+
+
+async def test_what_was_noticed_by_a_process_that_is_gone_is_embedded_by_one_that_only_reads(
+    programs: Programs, owner: Owner, postgres_url: str
+) -> None:
+    await owner.execute(ITEMS)
+    async with await connect_async(postgres_url, fake_embeddings=True) as database:
+        await all_ready(await database.attach("items", embed="title"))
+    noticing = await programs.start("notice")
+    await owner.execute("UPDATE public.items SET title = 'Something new' WHERE id = 77")
+    assert noticing.stdout is not None
+    assert await asyncio.to_thread(noticing.stdout.readline) == "noticed\n"
+    noticing.kill()
+    async with await connect_async(postgres_url, fake_embeddings=True) as database:
+        items = await database.table("items")
+        await all_ready(items)
+        (hit,) = await items.search("Something new", limit=1)
+        assert (hit["id"], hit.score) == (77, pytest.approx(1))
 
 
 @pytest.mark.parametrize("moment", [pytest.param("soon", marks=pytest.mark.slow), "as vectors are written"])

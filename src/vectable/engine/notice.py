@@ -8,13 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 
 from vectable.core.context import LOCAL
 from vectable.core.foreign import ForeignTables
+from vectable.core.key import KeyBytes
 from vectable.core.schema import Table
 from vectable.engine.catalog import Catalog
 from vectable.engine.refresh import Refresher
+from vectable.engine.sweep import Sweeper
 from vectable.errors import BackendBusy, StaleGeneration, TableNotFound, VectableError
 
 _TICK_S = 0.5
@@ -25,6 +28,8 @@ _WATCH_S = 15.0
 """Between looks whether the triggers are still there, or may be put there by now."""
 _RECENT_S = 1.0
 """Between looks at the rows changed last, where nobody tells of changes."""
+_LEFT_S = 5.0
+"""Between looks for cells that somebody noticed and never embedded."""
 _OVERLAP_S = 120.0
 """So much earlier than the newest change another one may have been made that is committed only now."""
 _TOLD_S, _RECENT_KNOWN_S, _UNTOLD_S = 600.0, 8.0, 2.0
@@ -43,15 +48,21 @@ class _Pace:
     watch: float = 0.0
     recent: float = 0.0
     compare: float = 0.0
+    left: float = 0.0
+    pending: Mapping[str, Set[KeyBytes]] = field(default_factory=dict)
+    """What was pending when it was last looked for what is left."""
 
 
 class Noticer:
     """Looks after the attached tables of one database, in the background of this process."""
 
-    def __init__(self, foreign: ForeignTables, catalog: Catalog, refresher: Refresher) -> None:
+    def __init__(
+        self, foreign: ForeignTables, catalog: Catalog, refresher: Refresher, sweeper: Sweeper
+    ) -> None:
         self._foreign = foreign
         self._catalog = catalog
         self._refresher = refresher
+        self._sweeper = sweeper
         self._paces: dict[str, _Pace] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -82,7 +93,9 @@ class Noticer:
         """One look; whether there is more to do at once. Never fails."""
         try:
             await self._look(table, self._paces[table.id])
-            return await self._work(table)
+            more = await self._work(table)
+            await self._take_up(table, self._paces[table.id])
+            return more
         except (StaleGeneration, TableNotFound, BackendBusy) as error:
             log.info("changes of %s wait a moment: %s", table.full_name, error.detail)
         except VectableError as error:
@@ -125,6 +138,17 @@ class Noticer:
         if noticed.keys:
             await self._refresher.settle(table, noticed.keys, None)
         return noticed.more
+
+    async def _take_up(self, table: Table, pace: _Pace) -> None:
+        """Embeds what has been pending since the look before: whoever took note of it is gone."""
+        now = time.monotonic()
+        if now < pace.left:
+            return
+        pace.left = now + _LEFT_S
+        before, pace.pending = pace.pending, await self._sweeper.pending_of(table)
+        left = [version for version, keys in before.items() if keys & pace.pending.get(version, set())]
+        if left:
+            await self._sweeper.sweep(only=left)
 
 
 def _paced(started: float, pause: float) -> float:

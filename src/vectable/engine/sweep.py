@@ -122,11 +122,10 @@ class Sweeper:
         await self._quietly(only=[v for v, keys in before.items() if keys & after.get(v, set())])
 
     async def _pending(self) -> dict[str, set[KeyBytes]]:
-        """Keys of pending cells by version: the first few hundred of each that nobody works on."""
         found: dict[str, set[KeyBytes]] = {}
         for table in await self._catalog.list(LOCAL):
             try:
-                found |= await self._pending_of(table)
+                found |= await self.pending_of(table)
             except BackendError as error:
                 if table.foreign is None:
                     raise
@@ -134,7 +133,9 @@ class Sweeper:
                 log.warning("pending cells of %s could not be looked for: %s", table.full_name, error)
         return found
 
-    async def _pending_of(self, table: Table) -> dict[str, set[KeyBytes]]:
+    async def pending_of(self, table: Table) -> dict[str, set[KeyBytes]]:
+        """Keys of the table's pending cells by version: the first few hundred of each that nobody works
+        on."""
         found: dict[str, set[KeyBytes]] = {}
         for target in targets(table, automatic=True):
             if await self._leases.held(f"embed/{target.version.id}"):
