@@ -152,9 +152,8 @@ class SimilarSearch:
             return Eligible(snapshot.live, snapshot.searchable, False)
         if compiled.filter is None:
             return None
-        known = snapshot.remembers(prepared.where)
-        here = known or begin is not None or self._reader.inline
         work = partial(snapshot.kept, prepared.where, compiled.names)
+        here = begin is not None or snapshot.remembers(prepared.where)
         kept = work() if here else await self._reader.compute(work)
         return Eligible(kept.mask, kept.count, True, kept)
 
