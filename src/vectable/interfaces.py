@@ -43,6 +43,8 @@ class Capabilities:
     """Its View methods never suspend, so a whole read may run on one worker thread."""
     proves_unchanged: bool = False
     """`get_unchanged` can tell without a view; otherwise it is never asked."""
+    reads_directly: bool = False
+    """Pages and counts need no view (it is an `engine.search.direct.DirectReader`)."""
 
 
 @dataclass(frozen=True, slots=True)

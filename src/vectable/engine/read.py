@@ -11,30 +11,26 @@ from functools import partial
 from typing import Any, TypeVar
 
 from vectable.core.context import Context
-from vectable.core.evaluate import matches
-from vectable.core.key import Key, KeyBytes, encode_key, url_parts
+from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.meter import UNMETERED, Meter
 from vectable.core.plan import Plan
-from vectable.core.predicate import TRUE, bind, columns_of, parse_filter
 from vectable.core.query import Query, Similar
 from vectable.core.rows import RecordBatch, Row
-from vectable.core.schema import Column, ColumnType, Table
-from vectable.core.values import check_image, check_int, check_text, check_timestamp
+from vectable.core.schema import Table
+from vectable.core.values import check_image, check_text
 from vectable.core.vectors import Vector, check_vector
 from vectable.engine.catalog import Catalog
 from vectable.engine.embed import Embedder
+from vectable.engine.row import RowByKey
 from vectable.engine.search import Searcher, SearchResult, drive
 from vectable.engine.search.proved import Begin
-from vectable.engine.search.scan import only
-from vectable.engine.search.selection import compile_selection
 from vectable.errors import (
     Conflict,
     InvalidInput,
     MarkExpired,
     ModelMismatch,
     NotFound,
-    RowNotFound,
     StaleGeneration,
     Unsupported,
 )
@@ -42,8 +38,9 @@ from vectable.interfaces import Backend, Item, Noted
 
 T = TypeVar("T")
 _ATTEMPTS = 20
-Unchanged = Callable[[Table, Query, Context, Vector, Noted], Awaitable[SearchResult | None]]
-"""A way to search what is held: see `Searcher.unchanged`."""
+_REFUSALS = (InvalidInput, NotFound, Conflict, Unsupported)
+Unchanged = Callable[[Table, Query, Context, Vector | None, Noted], Awaitable[SearchResult | None]]
+"""A way to search by what is held: see `Searcher.unchanged`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +83,7 @@ class Reader:
         self._searcher = searcher
         self._marks = marks
         self._proves = beside and backend.capabilities.proves_unchanged
+        self._direct = beside and backend.capabilities.reads_directly
         self._meter = meter
 
     async def query(self, context: Context, name: str, query: Query, *, backend_plan: bool = False) -> Result:
@@ -122,19 +120,29 @@ class Reader:
         vectors: dict[str, Vector],
     ) -> Result | None:
         """The answer by what is held of definitions and rows, proved by the statement that fetches the rows.
-        None where that is not enough, or refused: another definition may say something else."""
-        held = self._catalog.held(context, name) if self._proves and query.similar is not None else None
-        if held is None:
-            return None
-        table, noted = held
-        try:
+        None where that is not enough."""
+
+        async def read(table: Table, noted: Noted) -> Result | None:
             began = time.perf_counter()
             vector = await self._wanted(table, query, vectors)
             embedded = time.perf_counter()
-            found = None if vector is None else await search(table, query, context, vector, noted)
-        except (InvalidInput, NotFound, Conflict, Unsupported):
+            found = await search(table, query, context, vector, noted)
+            return None if found is None else self._timed(found, vector, started, began, embedded)
+
+        return await self._by_held(context, name, read) if query.similar is not None or self._direct else None
+
+    async def _by_held(
+        self, context: Context, name: str, read: Callable[[Table, Noted], Awaitable[T | None]]
+    ) -> T | None:
+        """What `read` gives for the definition held; it proves what is noted. None where nothing is held, or
+        `read` refuses: another definition may say something else."""
+        held = self._catalog.held(context, name) if self._proves else None
+        if held is None:
             return None
-        return None if found is None else self._timed(found, vector, started, began, embedded)
+        try:
+            return await read(*held)
+        except _REFUSALS:
+            return None
 
     async def _wanted(self, table: Table, query: Query, vectors: dict[str, Vector]) -> Vector | None:
         """`query_vector`, made once for each version, however often the search is tried."""
@@ -204,6 +212,14 @@ class Reader:
 
     async def count(self, context: Context, name: str, query: Query) -> int:
         """How many rows match, whatever the limit."""
+        if self._direct and query.similar is None:
+
+            async def unchanged(table: Table, noted: Noted) -> int | None:
+                return await self._searcher.count_unchanged(table, query, context, noted)
+
+            found = await self._by_held(context, name, unchanged)
+            if found is not None:
+                return found
 
         async def read(table: Table) -> int:
             vector = None if query.similar is None else await self.query_vector(table, query.similar)
@@ -235,28 +251,27 @@ class Reader:
     ) -> Row:
         """The row with that key: its one part, a list of parts, or a `str` in the key's URL form; `select` as
         in a query. Raises RowNotFound, UnknownColumn, InvalidInput."""
-        return await self._current(context, name, partial(self._row, context, key, select))
 
-    async def _row(self, context: Context, key: Any, select: tuple[str, ...] | None, table: Table) -> Row:
-        encoded = encode_key(parse_key_value(table, key))
-        selection = compile_selection(select, table)
-        scope = bind(parse_filter(context.scope), table)
-        columns = list(dict.fromkeys([*selection.columns, *columns_of(scope)]))
-        batch = await self._stored(table, [encoded], columns, selection.versions)
-        if not len(batch) or (scope != TRUE and not matches(scope, next(iter(batch.rows())))):
-            raise RowNotFound(f"table {table.full_name!r} has no row with the key {_shown(key)}")
-        return selection.rows(only(batch, selection.columns))[0]
+        async def unchanged(table: Table, noted: Noted) -> Row | None:
+            asked = RowByKey.of(context, table, key, select)
+            batch = await self._backend.get_unchanged(table, None, *asked.wanted, noted=noted)
+            return None if batch is None else asked.row(batch)
 
-    async def _stored(
-        self, table: Table, keys: list[KeyBytes], columns: list[str], versions: tuple[str, ...]
-    ) -> RecordBatch:
-        """The rows as they are now: by one statement where the backend can, else in a view."""
+        async def current(table: Table) -> Row:
+            asked = RowByKey.of(context, table, key, select)
+            return asked.row(await self._stored(table, asked))
+
+        found = await self._by_held(context, name, unchanged) if self._direct else None
+        return await self._current(context, name, current) if found is None else found
+
+    async def _stored(self, table: Table, asked: RowByKey) -> RecordBatch:
+        """The row as it is now: by one statement where the backend can, else in a view."""
         if self._backend.capabilities.proves_unchanged:
-            found = await self._backend.get_unchanged(table, None, keys, columns, versions)
+            found = await self._backend.get_unchanged(table, None, *asked.wanted)
             if found is not None:
                 return found
         async with self._catalog.view(table) as view:
-            return await view.get(keys, columns, versions)
+            return await view.get(*asked.wanted)
 
     async def query_vector(self, table: Table, similar: Similar) -> Vector:
         """What to look for as a checked vector in the column's space. Text is always text. Raises
@@ -299,39 +314,6 @@ def _item(to: Any) -> Item | None:
     if isinstance(to, Mapping) and set(to) == {"image"}:
         return check_image(to["image"])
     return None
-
-
-def parse_key_value(table: Table, key: Any) -> Key:
-    """Key parts of the table's types from one part, a list of parts, or text in URL form (split at commas
-    only when the key has several parts). Raises InvalidInput."""
-    columns = table.key_columns
-    if isinstance(key, str):
-        parts: list[Any] = [key] if len(columns) == 1 else list(url_parts(key))
-    else:
-        parts = list(key) if isinstance(key, (list, tuple)) else [key]
-    if len(parts) != len(columns):
-        names = ", ".join(c.name for c in columns)
-        raise InvalidInput(
-            f"the key has {len(columns)} part{'s' * (len(columns) > 1)}, {len(parts)} were given",
-            hint=f"key: {names}",
-        )
-    return tuple(_key_part(column, part) for column, part in zip(columns, parts, strict=True))
-
-
-def _key_part(column: Column, part: Any) -> Any:
-    try:
-        if column.type is ColumnType.INT:
-            return check_int(int(part) if isinstance(part, str) else part)
-        return check_timestamp(part) if column.type is ColumnType.TIMESTAMP else check_text(part)
-    except ValueError:
-        raise InvalidInput(
-            f"{part[:40]!r} is not an integer", hint=f"the key {column.name!r} is an int"
-        ) from None
-
-
-def _shown(key: Any) -> str:
-    text = repr(key)
-    return text if len(text) <= 100 else text[:100] + "…"
 
 
 def _result(found: SearchResult, vector: Vector | None) -> Result:

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any
 
-from vectable.backends.postgres import fit, indexes
+from vectable.backends.postgres import direct, fit, indexes
 from vectable.backends.postgres.build import build_index
 from vectable.backends.postgres.draft import Values
 from vectable.backends.postgres.filter import push
@@ -22,11 +22,12 @@ from vectable.backends.refusals import not_found
 from vectable.core.key import KeyBytes
 from vectable.core.mark import Mark
 from vectable.core.predicate import Predicate
+from vectable.core.query import OrderTerm
 from vectable.core.rows import Receipt, RecordBatch, WriteBatch
 from vectable.core.schema import Index, Table, Version
 from vectable.drivers.postgres import Connection, PostgresDriver, ours
 from vectable.errors import BackendBusy
-from vectable.interfaces import Capabilities, Noted, Progress, Pushed, SchemaChange, View
+from vectable.interfaces import Capabilities, Noted, Position, Progress, Pushed, SchemaChange, View
 
 _ENCODED_HERE = 200
 """A larger batch is encoded off the event loop's thread."""
@@ -58,6 +59,7 @@ class PostgresBackend:
         return Capabilities(
             atomic_batch=True,
             proves_unchanged=True,
+            reads_directly=True,
             snapshot="transaction",
             index_kinds=frozenset(indexes.KINDS),
             scalar_indexes=frozenset({"btree", "hash", "gin"}),
@@ -126,6 +128,27 @@ class PostgresBackend:
         # A connection made for it may have met a server that has crashed since.
         same = since is None or parse_mark(since, self._driver.incarnation, table) is not None
         return found if same else None
+
+    async def page(
+        self,
+        table: Table,
+        where: Pushed,
+        columns: Sequence[str],
+        versions: Sequence[str],
+        order: Sequence[OrderTerm],
+        after: Position | None,
+        limit: int,
+        noted: Noted | None = None,
+    ) -> RecordBatch | None:
+        """See `engine.search.direct`: one statement."""
+        layout = self._places.layouts.of(table, await self._places.of(table))
+        asked = (where.native, columns, versions, order, after, limit, noted)
+        return await direct.page(self._driver, layout, *asked)
+
+    async def count(self, table: Table, where: Pushed, noted: Noted | None = None) -> int | None:
+        """See `engine.search.direct`: one statement."""
+        layout = self._places.layouts.of(table, await self._places.of(table))
+        return await direct.count(self._driver, layout, where.native, noted)
 
     async def receipt(self, table: Table, idempotency_key: str) -> bytes | None:
         """The answer kept under the key, for a week; None when there is none."""

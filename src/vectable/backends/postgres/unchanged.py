@@ -17,9 +17,17 @@ from vectable.drivers.postgres import Connection, PostgresDriver
 from vectable.interfaces import Noted
 
 _KEYS = 5_000
-_CURRENT = (
-    "s.generation = $2 AND ($3::text IS NULL OR $4 = (SELECT revision FROM vectable.state WHERE key = $3))"
-)
+
+
+def current_sql(first: int) -> str:
+    """Whether the line `s` of `vectable.tables` is at the generation `$first`, and the entry of the state
+    store that the parameter behind it names, if it does, at the revision in the one behind that."""
+    key, revision = f"${first + 1}", f"${first + 2}"
+    at_it = f"{revision} = (SELECT revision FROM vectable.state WHERE key = {key})"
+    return f"s.generation = ${first} AND ({key}::text IS NULL OR {at_it})"
+
+
+_CURRENT = current_sql(2)
 
 
 async def get_unchanged(

@@ -15,8 +15,8 @@ from vectable.backends.postgres import by_index
 from vectable.backends.postgres import nearest as exact
 from vectable.backends.postgres.indexes import settings
 from vectable.backends.postgres.layout import KEY, XID, Layout, cells_name
-from vectable.backends.postgres.order import after_sql, order_by
-from vectable.backends.postgres.select import Selection, SqlRow, selection
+from vectable.backends.postgres.scan import scan_sql
+from vectable.backends.postgres.select import SqlRow, selection
 from vectable.backends.postgres.standing import (
     Standing,
     changed_since,
@@ -127,34 +127,14 @@ class PostgresView:
                     yield batch
             return
         chosen = selection(self._layout, columns, versions)
-        sql, params = self._ordered(chosen, where.native, order, after, limit)
+        tail, params = scan_sql(self._layout, chosen, where.native, order, after, limit)
+        sql = f"SELECT {chosen.expressions} {tail}"
         if limit is not None and limit <= BATCH:
             yield chosen.batch(await self.rows(sql, params))
             return
         async with aclosing(self.pages(sql, params)) as pages:
             async for page in pages:
                 yield chosen.batch(page)
-
-    def _ordered(
-        self,
-        chosen: Selection,
-        condition: Filter,
-        order: Sequence[OrderTerm],
-        after: Position | None,
-        limit: int | None,
-    ) -> tuple[str, list[Any]]:
-        table = self._layout.table
-        ordering, needed = order_by(table, order)
-        text, params = condition.text, list(condition.params)
-        if after is not None:
-            behind, more = after_sql(table, order, after, len(params) + 1)
-            text, params = f"({text}) AND {behind}", params + more
-        tables = self._layout.joined([*chosen.versions, *condition.versions, *needed])
-        sql = f"SELECT {chosen.expressions} {tables} WHERE {text} ORDER BY {ordering}"
-        if limit is not None:
-            params.append(limit)
-            sql = f"{sql} LIMIT ${len(params)}::bigint"
-        return sql, params
 
     async def _sorted_here(
         self,

@@ -8,11 +8,12 @@ from contextlib import aclosing
 
 from vectable.core.plan import Plan
 from vectable.core.rows import RecordBatch
-from vectable.engine.search.cursor import Place, encode_cursor
+from vectable.engine.search.cursor import Elided, Place, encode_cursor
+from vectable.engine.search.direct import DirectReader
 from vectable.engine.search.prepare import Prepared, described, is_empty
 from vectable.engine.search.result import SearchResult
 from vectable.engine.search.scan import completed, joined, matching, only
-from vectable.interfaces import Backend, Position, View
+from vectable.interfaces import Backend, Noted, Position, View
 
 
 async def scan_page(
@@ -22,7 +23,7 @@ async def scan_page(
     started = time.perf_counter()
     place = await completed(place, view, prepared)
     selection, order = prepared.compiled.selection, prepared.compiled.order
-    columns = tuple(dict.fromkeys([*selection.columns, *(t.column for t in order)]))
+    columns = _columns(prepared)
     after = None if place is None else Position(place.values, place.key)
     parts: list[RecordBatch] = []
     skip, left, examined, more = offset, limit, 0, False
@@ -44,10 +45,55 @@ async def scan_page(
                 if more:
                     break
     batch = parts[0] if len(parts) == 1 else joined(parts, columns, selection.versions)
+    return _page(backend, prepared, batch, more, examined, started)
+
+
+async def direct_page(backend: DirectReader, prepared: Prepared, noted: Noted) -> SearchResult | None:
+    """The page by one call, without a view; None where it takes one."""
+    started = time.perf_counter()
+    place, limit, offset = prepared.place(), prepared.limit, prepared.offset
+    pushed = backend.push(prepared.table, prepared.where)
+    unsaid = place is not None and any(isinstance(value, Elided) for value in place.values)
+    if unsaid or pushed.residual is not None or is_empty(prepared.where):
+        return None
+    selection, order = prepared.compiled.selection, prepared.compiled.order
+    found = await backend.page(
+        prepared.table,
+        pushed,
+        _columns(prepared),
+        selection.versions,
+        order,
+        None if place is None else Position(place.values, place.key),
+        offset + limit + 1,
+        noted,
+    )
+    if found is None:
+        return None
+    batch = found if len(found) <= limit and not offset else found.take(range(len(found))[offset:][:limit])
+    return _page(backend, prepared, batch, len(found) > offset + limit, len(found), started)
+
+
+def _columns(prepared: Prepared) -> tuple[str, ...]:
+    compiled = prepared.compiled
+    return tuple(dict.fromkeys([*compiled.selection.columns, *(t.column for t in compiled.order)]))
+
+
+def _page(
+    backend: Backend, prepared: Prepared, batch: RecordBatch, more: bool, examined: int, started: float
+) -> SearchResult:
+    selection = prepared.compiled.selection
     next_cursor = _next(prepared, batch) if more and len(batch) else None
-    rows_out = selection.rows(only(batch, selection.columns))
+    rows = selection.rows(only(batch, selection.columns))
     plan = _plan(backend, prepared, examined, (time.perf_counter() - started) * 1e3)
-    return SearchResult(batch.keys, rows_out, None, None, plan, view.mark, next_cursor)
+    return SearchResult(batch.keys, rows, None, None, plan, None, next_cursor)
+
+
+async def direct_count(backend: DirectReader, prepared: Prepared, noted: Noted) -> int | None:
+    """How many rows match, by one call, without a view; None where it takes one."""
+    pushed = backend.push(prepared.table, prepared.where)
+    if pushed.residual is not None or is_empty(prepared.where):
+        return None
+    return await backend.count(prepared.table, pushed, noted)
 
 
 def last_place(prepared: Prepared, batch: RecordBatch) -> Place:

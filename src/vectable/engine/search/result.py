@@ -13,7 +13,7 @@ from vectable.core.rows import Row
 class SearchResult:
     """Rows in final order, by column. `scores` and `distances` are None without `similar`. `coverage` is
     (rows of the table, rows with a servable vector in the searched column); without `similar`, (0, 0).
-    `mark`: the moment the answer is true at."""
+    `mark`: the moment a similarity search is true at; without `similar`, None."""
 
     __slots__ = ("_next", "coverage", "distances", "keys", "mark", "plan", "rows", "scores")
 
@@ -24,7 +24,7 @@ class SearchResult:
         scores: Sequence[float] | None,
         distances: Sequence[float] | None,
         plan: Plan,
-        mark: Mark,
+        mark: Mark | None,
         next_cursor: Callable[[], str] | None = None,
         coverage: tuple[int, int] = (0, 0),
     ) -> None:

@@ -22,8 +22,9 @@ from vectable.engine.resident.resident import Resident
 from vectable.engine.resident.snapshot import Snapshot
 from vectable.engine.search.choose import FLAT_ROWS
 from vectable.engine.search.cursor import Place
+from vectable.engine.search.direct import direct_reader
 from vectable.engine.search.in_backend import Outgrown
-from vectable.engine.search.plain import scan_count, scan_page
+from vectable.engine.search.plain import direct_count, direct_page, scan_count, scan_page
 from vectable.engine.search.prepare import Prepared, Preparer, Target, unlimited
 from vectable.engine.search.proved import Begin
 from vectable.engine.search.reader import Reader, Reading
@@ -74,6 +75,7 @@ class Searcher:
         self._backend = backend
         self._registry = registry
         self._pool = pool
+        self._direct = direct_reader(backend)
         self._reader = Reader(database_id, backend, registry, directory, pool)
         self._similar = SimilarSearch(self._reader)
         self._preparer = Preparer()
@@ -100,15 +102,17 @@ class Searcher:
         return await self._hop(self._run(table, query, context, vector, at_least, backend_plan))
 
     async def unchanged(
-        self, table: Table, query: Query, context: Context, vector: Vector, noted: Noted
+        self, table: Table, query: Query, context: Context, vector: Vector | None, noted: Noted
     ) -> SearchResult | None:
-        """A first page of a similarity query by the rows held, as `run` would give it, in one statement; it
-        also proves that what was noted of the state store still holds. None where that cannot be: `run`
-        tells. Raises like `run`."""
+        """A page as `run` would give it, in one statement, which also proves that what was noted of the state
+        store still holds; of a similarity query, a first page by the rows held. None where that cannot be:
+        `run` tells. Raises like `run`."""
         prepared = self._preparer.prepare(table, query, context, vector)
         target = prepared.target
-        held = None if target is None else self._similar.held(prepared, target)
-        if target is None or held is None:
+        if target is None:
+            return None if self._direct is None else await direct_page(self._direct, prepared, noted)
+        held = self._similar.held(prepared, target)
+        if held is None:
             return None
         if not self._reader.inline:
             return await self._similar.unchanged(prepared, target, noted)
@@ -127,13 +131,13 @@ class Searcher:
         return is_quick(prepared, target, resident, snapshot)
 
     async def unchanged_here(
-        self, table: Table, query: Query, context: Context, vector: Vector, noted: Noted, begin: Begin
+        self, table: Table, query: Query, context: Context, vector: Vector | None, noted: Noted, begin: Begin
     ) -> SearchResult | None:
         """`unchanged` on the calling thread, never suspended: where the backend's reads are, `begin` starts
         them on its loop."""
         prepared = self._preparer.prepare(table, query, context, vector)
         if prepared.target is None:
-            return None
+            return None if self._direct is None else await begin(direct_page(self._direct, prepared, noted))
         elsewhere = None if self._reader.inline else begin
         return await self._similar.unchanged(prepared, prepared.target, noted, elsewhere)
 
@@ -168,6 +172,13 @@ class Searcher:
         async with self._backend.view(table, at_least) as view:
             return await scan_page(self._backend, view, prepared, place, prepared.limit, prepared.offset)
 
+    async def count_unchanged(self, table: Table, query: Query, context: Context, noted: Noted) -> int | None:
+        """`count` as `unchanged` gives a page."""
+        if self._direct is None or query.similar is not None:
+            return None
+        prepared = self._preparer.prepare(table, _uncut(query), context, None)
+        return await direct_count(self._direct, prepared, noted)
+
     async def count(
         self,
         table: Table,
@@ -178,8 +189,7 @@ class Searcher:
         at_least: Mark | None = None,
     ) -> int:
         """How many rows match; limit, offset and cursor are ignored. Raises like `run`."""
-        bare = query.model_copy(update={"cursor": None, "offset": 0, "limit": 0, "order_by": ()})
-        return await self._hop(self._count(table, bare, context, vector, at_least))
+        return await self._hop(self._count(table, _uncut(query), context, vector, at_least))
 
     async def _count(
         self, table: Table, query: Query, context: Context, vector: Vector | None, at_least: Mark | None
@@ -376,6 +386,11 @@ class Searcher:
     async def close(self) -> None:
         """Lets go of everything held for this database."""
         await self._reader.close()
+
+
+def _uncut(query: Query) -> Query:
+    """Every row that matches, in whatever order."""
+    return query.model_copy(update={"cursor": None, "offset": 0, "limit": 0, "order_by": ()})
 
 
 def _column_of(table: Table, index: Index) -> Column:

@@ -15,7 +15,8 @@ from vectable.core.query import OrderTerm
 from vectable.core.rows import CellWrite, Delete, Put, Receipt, RecordBatch, WriteBatch
 from vectable.core.schema import Table, Version
 from vectable.core.vectors import Vector
-from vectable.interfaces import Backend, Position, SchemaChange
+from vectable.engine.search.direct import direct_reader
+from vectable.interfaces import Backend, Position, Pushed, SchemaChange
 from vectable.testing.samples import text_key
 
 Found = list[tuple[KeyBytes, dict[str, Any]]]
@@ -80,11 +81,38 @@ class Subject:
         limit: int | None = None,
         versions: Sequence[str] = (),
     ) -> list[RecordBatch]:
-        """The batches of one scan, as they come; `limit` only without a residual."""
+        """The batches of one scan, as they come; `limit` only without a residual. What the backend reads
+        without a view must be the same."""
         names = [c.name for c in self.table.stored_columns] if columns is None else columns
         async with self.backend.view(self.table, self.mark) as view:
             pushed = self.backend.push(self.table, where)
-            return [b async for b in view.scan(pushed, names, versions, order, after, limit)]
+            found = [b async for b in view.scan(pushed, names, versions, order, after, limit)]
+        await self._check_direct(pushed, found, names, versions, order, after, limit)
+        return found
+
+    async def _check_direct(
+        self,
+        pushed: Pushed,
+        found: Sequence[RecordBatch],
+        columns: Sequence[str],
+        versions: Sequence[str],
+        order: Sequence[OrderTerm],
+        after: Position | None,
+        limit: int | None,
+    ) -> None:
+        backend = direct_reader(self.backend)
+        if backend is None:
+            return
+        most = 1_000 if limit is None else limit
+        page = await backend.page(self.table, pushed, columns, versions, order, after, most)
+        if page is not None:
+            assert list(page.keys) == [key for batch in found for key in batch.keys][:most]
+            assert list(page.rows()) == [row for batch in found for row in batch.rows()][:most]
+            for version in versions:
+                cells = [cell for batch in found for cell in batch.cells[version]]
+                assert list(page.cells[version]) == cells[:most]
+        if limit is None and after is None:
+            assert await backend.count(self.table, pushed) in (None, sum(map(len, found)))
 
     async def rows(
         self,
