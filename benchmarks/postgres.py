@@ -26,7 +26,7 @@ from vectable.testing.postgres_server import temporary_server
 
 ROWS = 100_000
 K = 10
-_LOADS = 3
+_LOADS = 7
 _ROUNDS = 100
 _BLOCK = 25
 _FILTERS = (("100 %", None, 1), ("10 %", "tenth", 10), ("1 %", "hundredth", 100), ("0.1 %", "stars", 1000))

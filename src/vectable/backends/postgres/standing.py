@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 from vectable.backends.refusals import not_found as not_found
@@ -29,6 +30,7 @@ class Snapshot(NamedTuple):
     running: tuple[int, ...]
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, text: str) -> Snapshot | None:
         """The inverse of `str`, as the server writes it too; None for anything else."""
         found = _SNAPSHOT.fullmatch(text)
