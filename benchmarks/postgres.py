@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import numpy as np
+import uvloop
 
 import vectable
 from benchmarks.measure import Figure, alternately, median, once
@@ -207,8 +208,8 @@ def _beside_embedded(url: str, directory: Path, database: Database, rows: Rows) 
 
 
 def _awaited(url: str, directory: Path, queries: Matrix) -> list[Figure]:
-    """By asynchronous handles on one loop: what the server does for each request."""
-    loop = asyncio.new_event_loop()
+    """By asynchronous handles on one loop, of the kind the server has: what it does for each request."""
+    loop = uvloop.new_event_loop()
 
     def on_loop(call: Call) -> Call:
         return lambda i: loop.run_until_complete(call(i))
