@@ -22,6 +22,9 @@ from vectable.errors import InvalidInput, InvalidRow, TooLarge, VectableError, d
 
 _ABSENT = object()
 _TOGETHER = 128
+_YIELDED_S = 20e-6
+"""A thread that asks for the interpreter gets it after 5 ms, or when the one that has it waits for something.
+Each statement of a bulk load would wait so long, and there are several to a batch."""
 
 
 class Prepared(NamedTuple):
@@ -61,11 +64,16 @@ class RowCheck:
         self._computed = {c.name for c in table.vector_columns if c.embedding is not None}
         self._known = frozenset(c.name for c in table.columns) - self._computed
 
-    def rows(self, rows: Sequence[Mapping[str, Any]], make_id: Callable[[int], str]) -> PreparedColumns:
-        """Every row as `row` has it, with a look at many at once where nothing is wrong with them."""
+    def rows(
+        self, rows: Sequence[Mapping[str, Any]], make_id: Callable[[int], str], *, yields: bool = False
+    ) -> PreparedColumns:
+        """Every row as `row` has it, with a look at many at once where nothing is wrong with them. `yields`:
+        on a thread beside an event loop's, which gets the interpreter in between."""
         given = {c.version.id: StoredVectors.room(len(rows), c.version.dimensions) for c in self._vectors}
         into = PreparedColumns([], {column.name: [] for column, _, _ in self._stored}, given)
         for start in range(0, len(rows), _TOGETHER):
+            if yields:
+                time.sleep(_YIELDED_S)
             part = rows[start : start + _TOGETHER]
             if self._together(part, start, make_id, into):
                 continue

@@ -61,11 +61,16 @@ class CheckedPuts(NamedTuple):
 
 
 def checked_puts(
-    table: Table, rows: Sequence[Mapping[str, Any]], make_id: Callable[[int], str], on_conflict: OnConflict
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    make_id: Callable[[int], str],
+    on_conflict: OnConflict,
+    *,
+    yields: bool = False,
 ) -> CheckedPuts:
-    """Rows ready to be written. When a key comes twice, the last stays under replace and the first under
-    skip. Raises InvalidRow, TooLarge, and under error KeyExists."""
-    prepared = row_check(table).rows(rows, make_id)
+    """Rows ready to be written; `yields` as `RowCheck.rows` has it. When a key comes twice, the last stays
+    under replace and the first under skip. Raises InvalidRow, TooLarge, and under error KeyExists."""
+    prepared = row_check(table).rows(rows, make_id, yields=yields)
     ids = keys_out(table, prepared)
     kept = one_per_key(prepared.keys, on_conflict)
     if kept is not None:

@@ -186,7 +186,7 @@ class Writer:
         self, context: Context, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: OnConflict
     ) -> _Ready:
         check = partial(checked_puts, table, rows, ids_for(context.idempotency_key), on_conflict)
-        checked = await asyncio.to_thread(check) if len(rows) > _IN_THREAD else check()
+        checked = await asyncio.to_thread(check, yields=True) if len(rows) > _IN_THREAD else check()
         cached = await self._cached(table, checked.wants)
         puts = puts_of(checked.rows, checked.wants, cached, _GUARDS[on_conflict])
         result = InsertResult(ids=checked.ids)
