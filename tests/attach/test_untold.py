@@ -103,6 +103,33 @@ async def test_a_role_that_may_only_read_looks_for_changes(people: People, momen
     assert await people.owner.fetchval("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'vectable%'") == 0
 
 
+async def test_the_owner_of_a_partitioned_table_goes_on_adding_partitions(people: People) -> None:
+    """Who adds one puts our triggers on it; and where one is not ours to watch, all are looked at."""
+    role = Address.parse(people.app).keywords["user"]
+    await people.owner.execute(
+        "CREATE TABLE shop.parts (id int PRIMARY KEY, title text) PARTITION BY RANGE (id);"
+        "CREATE TABLE shop.low PARTITION OF shop.parts FOR VALUES FROM (0) TO (10);"
+        "INSERT INTO shop.parts SELECT n, 'Part ' || n FROM generate_series(1, 9) AS n;"
+        f"GRANT SELECT, TRIGGER ON shop.parts TO {role}"
+    )
+    async with await connect_async(people.app, fake_embeddings=True) as database:
+        parts = await database.attach("shop.parts", embed="title")
+        assert (await parts.describe())["attached"]["told"] is False
+        await people.owner.execute(f"GRANT TRIGGER ON shop.low TO {role}")
+        assert await database.engine.attacher.watch(parts.definition)
+        assert (await parts.describe())["attached"]["told"] is True
+        await people.owner.execute(
+            "CREATE TABLE shop.middle PARTITION OF shop.parts FOR VALUES FROM (10) TO (20);"
+            "CREATE TABLE shop.high (id int PRIMARY KEY, title text);"
+            "ALTER TABLE shop.parts ATTACH PARTITION shop.high FOR VALUES FROM (20) TO (30);"
+            "INSERT INTO shop.parts VALUES (11, 'In the middle'), (21, 'High up')"
+        )
+        await finds(parts, "In the middle")
+        await finds(parts, "High up")
+        await database.detach("parts")
+    assert await people.owner.fetchval("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'vectable%'") == 0
+
+
 async def test_polling_may_be_asked_for(people: People, owner: Owner, postgres_url: str) -> None:
     async with await connect_async(postgres_url, fake_embeddings=True) as database:
         items = await database.attach("shop.items", embed="title", poll=True, updated_at="updated_at")

@@ -25,12 +25,13 @@ def key_types(key: Sequence[SeenColumn]) -> tuple[str, ...]:
 
 
 async def may_watch(connection: Connection, theirs: Theirs) -> bool:
-    """Whether the role may put triggers on their table, and those would hear of every row: none do of what is
-    written to tables that inherit from it."""
+    """Whether the role may put triggers on their table and each of its partitions, and those would hear of
+    every row: none do of what is written to tables that inherit from it."""
     return bool(
         await connection.fetchval(
-            "SELECT has_table_privilege(c.oid, 'TRIGGER') AND (c.relkind = 'p'"
-            "  OR NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid))"
+            "SELECT has_table_privilege(c.oid, 'TRIGGER') AND CASE c.relkind WHEN 'p' THEN"
+            "  (SELECT bool_and(has_table_privilege(p.relid, 'TRIGGER')) FROM pg_partition_tree(c.oid) p)"
+            "  ELSE NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) END"
             " FROM pg_class c WHERE c.oid = $1::bigint::oid",
             theirs.number,
         )
@@ -61,7 +62,9 @@ async def start_watching(connection: Connection, table_id: str, theirs: Theirs) 
         )
     )
     await connection.execute(_function(table_id, theirs, by_row=by_row))
-    await connection.execute(f"REVOKE ALL ON FUNCTION {function(table_id)}() FROM PUBLIC")
+    if not by_row:
+        # Whoever adds a partition puts the triggers on it, and must be allowed to.
+        await connection.execute(f"REVOKE ALL ON FUNCTION {function(table_id)}() FROM PUBLIC")
     for event, clause in _events(by_row=by_row):
         name = f"vectable_{event.lower()}_{table_id}"
         await connection.execute(
