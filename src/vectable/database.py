@@ -137,7 +137,7 @@ class Database:
         await self.searcher.close()
         await self.embedder.close()
         self._pool.shutdown(wait=True)
-        if self.attacher.leaving and self._storage.leave is not None:
+        if self.catalog.leaving and self._storage.leave is not None:
             try:
                 await self._storage.leave()
             except VectableError as error:

@@ -215,6 +215,28 @@ async def test_detaching_leaves_nothing_of_ours(
     await database.detach("books")
 
 
+async def test_what_is_ours_goes_with_the_last_who_has_the_database_open(
+    owner: Owner, postgres_url: str
+) -> None:
+    """Also where that is not who detached the table, or who did was killed before it could clear up."""
+    await owner.execute("DROP EXTENSION vector;" + BOOKS)
+    before = dump(postgres_url)
+    first = await connect_async(postgres_url, fake_embeddings=True)
+    async with await connect_async(postgres_url, fake_embeddings=True) as second:
+        await second.attach("shop.books", embed="title")
+        await second.detach("books")
+    assert dump(postgres_url) != before
+    assert await first.tables() == []
+    await first.close()
+    assert dump(postgres_url) == before
+    async with await connect_async(postgres_url, fake_embeddings=True) as database:
+        await database.attach("shop.books", embed="title")
+        await database.detach("books")
+        await database.create_table("mine", {"title": "string"})
+        await database.drop_table("mine")
+    assert dump(postgres_url) != before  # what was made since is no business of the table that was let go of
+
+
 async def test_what_cannot_be_attached_is_said_before_anything_is_made(
     database: AsyncDatabase, owner: Owner, postgres_url: str
 ) -> None:

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.cli.conftest import CommandLine
+from vectable.drivers.postgres import server
 
 ROWS = [
     {"id": "1", "title": "A heist in orbit"},
@@ -106,6 +107,27 @@ def test_it_is_started_stopped_killed_and_started_again(command: CommandLine) ->
         third.process.wait(100)
     with served(command) as fourth:
         assert fourth.best("orbit")[0] == "4"
+
+
+def test_it_waits_for_the_last_of_a_server_that_was_killed(
+    command: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which go on writing to the log while they end."""
+    real, scripts = server.programs(), command.directory / "programs"
+    scripts.mkdir(mode=0o755)
+    farewell = "".join(f"echo process {i} ends >&2\n" for i in range(9))
+    refusal = f"echo 'a shared memory block is still in use' >&2\n{farewell}exit 1"
+    first = f"if mkdir {command.directory}/pg/refused 2>/dev/null; then {refusal}; fi\n"
+    for name in ("initdb", "postgres"):
+        before = first if name == "postgres" else ""
+        (scripts / name).write_text(f'#!/bin/sh\n{before}exec "{real}/{name}" "$@"\n')
+        (scripts / name).chmod(0o755)
+    monkeypatch.setattr(server, "programs", lambda version: scripts)
+    started = server.PostgresServer(command.directory / "pg", fsync=False)
+    started.start()
+    assert (command.directory / "pg" / "refused").is_dir()
+    assert server_pid(command.directory) == started.pid
+    started.stop()
 
 
 def test_beside_another_database_it_is_refused(command: CommandLine) -> None:

@@ -45,8 +45,6 @@ class Attacher:
         self._columns = columns
         self._refresher = refresher
         self._jobs = jobs
-        self.leaving = False
-        """Whether, if no table is left in the end, nothing else of ours is to stay either."""
         jobs.register("attach", self._fill_job)
 
     async def attach(
@@ -89,16 +87,15 @@ class Attacher:
 
     async def detach(self, context: Context, name: str, *, keep_cache: bool = False) -> None:
         """Lets go of an attached table: everything of ours about it is removed, nothing of theirs. With the
-        last table goes, as the database is closed, all that was made for any, unless `keep_cache`. Raises
-        TableNotFound, InvalidInput for one that is not attached."""
+        last table goes, as the database is closed by the last who has it open, all that was made for any,
+        unless `keep_cache`. Raises TableNotFound, InvalidInput for one that is not attached."""
         table = await self._catalog.get(context, name)
         if table.foreign is None:
             raise InvalidInput(
                 f"table {table.full_name!r} is not attached: its rows are Vectable's",
                 hint="drop it to remove it with its rows",
             )
-        await self._catalog.drop(context, name, attached=True)
-        self.leaving = not keep_cache
+        await self._catalog.drop(context, name, leaving=not keep_cache)
 
     async def describe(self, table: Table) -> dict[str, Any]:
         """What there is to tell of an attached table: `told`, `views`."""

@@ -17,12 +17,13 @@ from vectable.core.context import Context
 from vectable.core.mark import Mark
 from vectable.core.predicate import TRUE
 from vectable.core.schema import Column, Index, Table, Version, check_name, split_table_name
-from vectable.engine.change import REFUSALS, REVISION, Change, Kind, Record, name_key, now, record_key
+from vectable.engine.change import LEAVING, REFUSALS, REVISION, Change, Kind, Record, name_key, record_key
 from vectable.engine.definitions import (
     check_droppable,
     check_if_exists,
     check_new_column,
     check_ours,
+    now,
     parse_columns,
     parse_key,
     renamed_columns,
@@ -55,6 +56,8 @@ class Catalog:
         self._tables: dict[str, Table] = {}
         self.marks: dict[str, Mark] = {}
         """This process's last write per table id: what its own reads must see at least."""
+        self.leaving = False
+        """Whether, as last seen, nothing of ours is to stay once nobody has the database open."""
 
     async def get(self, context: Context, name: str) -> Table:
         """The definition of table `name`. Raises TableNotFound."""
@@ -145,7 +148,7 @@ class Catalog:
         record = Record(next=Change(kind="create_table", table=table))
         try:
             name = name_key(table)
-            await self._commit({name: 0}, {name: table.id.encode()}, table.id, record, 0)
+            await self._commit({name: 0}, {name: table.id.encode()}, table.id, record, 0, [LEAVING])
         except Conflict:
             raise taken from None
         await self._settle(table.id)
@@ -165,7 +168,7 @@ class Catalog:
         record = Record(table=table)
         puts = {name_key(table): table.id.encode(), **notes}
         try:
-            await self._commit({name_key(table): 0}, puts, table.id, record, 0)
+            await self._commit({name_key(table): 0}, puts, table.id, record, 0, [LEAVING])
         except Conflict:
             raise AlreadyExists(f"a table {table.full_name!r} exists already") from None
 
@@ -193,22 +196,24 @@ class Catalog:
         return await self.get(context, new)
 
     async def drop(
-        self, context: Context, name: str, missing_ok: bool = False, attached: bool = False
+        self, context: Context, name: str, missing_ok: bool = False, leaving: bool | None = None
     ) -> None:
         """Removes the table, its rows, vectors and indexes. Raises Unsupported for an attached one, whose
-        rows are others', unless `attached` says that they are to stay."""
+        rows are others' and stay, unless `leaving` says whether, with the last one, all of ours is to go."""
         try:
             table = await self.get(context, name)
         except TableNotFound:
             if missing_ok:
                 return
             raise
-        if not attached:
+        if leaving is None:
             check_ours(table, "dropped", hint=f"detach it: vectable detach URL {table.full_name}")
         table, revision = await self._settled(table.id)
         record = Record(next=Change(kind="drop_table", table=table))
-        await self._commit({}, {}, table.id, record, revision, deletes=[name_key(table)])
+        notes, gone = ({LEAVING: b""}, []) if leaving else ({}, [LEAVING])
+        await self._commit({}, notes, table.id, record, revision, deletes=[name_key(table), *gone])
         await self._settle(table.id)
+        self.leaving = bool(leaving)
 
     async def add_columns(self, context: Context, name: str, columns: Mapping[str, Any]) -> Table:
         """Adds columns, one after the other; rows there already get the default, else null."""
@@ -359,14 +364,15 @@ class Catalog:
             await self._state.commit({key: revision}, {REVISION: b"1"}, [key, name_key(change.table)])
 
     async def _refresh(self) -> None:
-        entry = (await self._state.get([REVISION])).get(REVISION)
-        revision = entry.revision if entry else 0
+        found = await self._state.get([REVISION, LEAVING])
+        self.leaving = LEAVING in found
+        revision = found[REVISION].revision if REVISION in found else 0
         if revision == self._revision:
             return
         tables: dict[str, Table] = {}
         unsettled = []
-        for key, found in (await self._state.scan("table/")).items():
-            record = stored_model(Record, key, found)
+        for key, entry in (await self._state.scan("table/")).items():
+            record = stored_model(Record, key, entry)
             if record.next is not None:
                 unsettled.append(key.removeprefix("table/"))
             if record.table is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Literal
 
 from pydantic import BaseModel, field_validator
@@ -13,6 +12,9 @@ from vectable.interfaces import SchemaChange
 
 REVISION = "catalog"
 """State key touched by every change, so that one cheap read tells whether anything changed."""
+LEAVING = "leaving"
+"""State key that is there from when the last attached table was let go of, and everything of ours is to go as
+soon as nobody has the database open, until a table is made."""
 REFUSALS = (Conflict, InvalidInput, Unsupported)
 """What storage says of a change that it will not make, now or later: nothing of it has happened."""
 Kind = Literal[
@@ -57,8 +59,3 @@ def record_key(table_id: str) -> str:
 def name_key(table: Table) -> str:
     """What holds the table's name for it there."""
     return f"name/{table.namespace}/{table.name}"
-
-
-def now() -> str:
-    """RFC 3339, UTC, to the millisecond."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

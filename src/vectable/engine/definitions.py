@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -252,3 +253,8 @@ def describe_column(column: Column) -> dict[str, Any]:
     if column.embedding is not None:
         described["embedding"] = column.embedding.model_dump()
     return described
+
+
+def now() -> str:
+    """RFC 3339, UTC, to the millisecond."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

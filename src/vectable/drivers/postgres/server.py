@@ -189,6 +189,7 @@ class PostgresServer:
         until = time.monotonic() + _STOP_S
         while True:
             with open(self.log, "ab") as log:
+                said = log.tell()
                 self._process = subprocess.Popen(  # noqa: S603 - a program of the package
                     self._command(command),
                     stdin=subprocess.DEVNULL,
@@ -198,7 +199,7 @@ class PostgresServer:
                     **self._identity(),
                 )
             # Processes of one that was killed end by themselves, a moment later.
-            if self._is_ready() or _LEFT not in self._words() or time.monotonic() > until:
+            if self._is_ready() or _LEFT not in self._said(said) or time.monotonic() > until:
                 break
             time.sleep(0.1)
         self._wait_ready()
@@ -218,10 +219,13 @@ class PostgresServer:
             self.stop()
             raise BackendError(f"the PostgreSQL server did not start: {words}", hint=f"its log is {self.log}")
 
+    def _said(self, since: int = 0) -> str:
+        """What its log has got since it was that long; those that still end write to it, too."""
+        return self.log.read_bytes()[since:].decode(errors="replace") if self.log.exists() else ""
+
     def _words(self) -> str:
         """The last ones in its log."""
-        last = self.log.read_text(errors="replace").strip().split("\n")[-5:] if self.log.exists() else []
-        return " / ".join(last)
+        return " / ".join(self._said().strip().split("\n")[-5:])
 
     def _is_ready(self) -> bool:
         """Waits for it; False when it ended, or takes too long."""
