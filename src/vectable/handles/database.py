@@ -161,8 +161,8 @@ class AsyncDatabase:
         """Lets go of an attached table: our vectors, views and triggers are removed, and the table of others
         is as if we had never been there. If that was the last table, the last process to close the database
         removes the schema `vectable` too, the embedding cache included, unless `keep_cache` says otherwise or
-        a table was made since. Raises TableNotFound, InvalidInput for a table of our own, BackendBusy while its
-        writers leave no room."""
+        a table was made since. Raises TableNotFound, InvalidInput for a table of our own, BackendBusy while
+        its writers leave no room."""
         await self.engine.attacher.detach(self.context, name, keep_cache=keep_cache)
         self.definitions.pop(name, None)
 
