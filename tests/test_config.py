@@ -55,10 +55,13 @@ def test_no_file_is_read_unless_named(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     assert Settings.from_environment({}).port == 3_000
     assert Settings.from_environment({"VECTABLE_ENV_FILE": ""}).port == 3_000
-    assert Settings.from_environment({"VECTABLE_ENV_FILE": "no such file"}).port == 3_000
     (tmp_path / "broken").write_bytes(b"PORT=\xff\n")
     with pytest.raises(InvalidInput, match="broken cannot be read: it is not UTF-8"):
         Settings.from_environment({"VECTABLE_ENV_FILE": "broken"})
+    with pytest.raises(InvalidInput, match="no such file cannot be read: it is no file"):
+        Settings.from_environment({"VECTABLE_ENV_FILE": "no such file"})
+    (tmp_path / ".env").unlink()
+    assert Settings.from_environment({"VECTABLE_ENV_FILE": ".env"}).port == 3_000, "it need not be there"
 
 
 @pytest.mark.parametrize(
@@ -103,9 +106,12 @@ def test_fake_embeddings_have_two_names(word: str) -> None:
         ({"VECTABLE_FAKE_EMBEDDINGS": "maybe"}, "VECTABLE_FAKE_EMBEDDINGS='maybe'"),
         ({"CACHE_TTL": "soon"}, "CACHE_TTL='soon' is not a whole number"),
         ({"VECTABLE_SEARCH_THREADS": "0"}, "give 1 to"),
-        ({"VECTABLE_INLINE_CELLS": "-1"}, "'inline_cells' is -1"),
-        ({"PORT": "70000"}, "give 0 to 65535"),
-        ({"VECTABLE_SYNCHRONOUS": "off"}, "use full or normal"),
+        ({"VECTABLE_INLINE_CELLS": "-1"}, "VECTABLE_INLINE_CELLS='-1' is out of bounds"),
+        ({"PORT": "70000"}, "PORT='70000' is out of bounds (give 0 to 65535)"),
+        (
+            {"VECTABLE_SYNCHRONOUS": "off"},
+            "VECTABLE_SYNCHRONOUS='off' is no choice there is (use full or normal)",
+        ),
     ],
 )
 def test_variables_that_cannot_be_meant(environ: dict[str, str], words: str) -> None:

@@ -111,6 +111,7 @@ def test_busy_answers_say_when_to_come_back() -> None:
         (SearchRequest, {"query": "x", "column": 7}, "`column` must be a string"),
         (SearchRequest, {"query": "x", "column": "e", "exact": "yes"}, "`exact` must be true or false"),
         (SearchRequest, {"query": "x", "column": "e", "limt": 3}, "`limt` is not a field of this request"),
+        (SearchRequest, {"query": "x", "column": "e", "Limit": 3}, "`Limit` is not a field of this request"),
         (SearchRequest, [], "the body must be an object"),
         (SearchRequest, {"query": "x", "column": "e", "select": ["a", 2]}, "`select[1]` must be a string"),
         (CreateTable, {"name": "t", "columns": {"a": "strin"}}, "`columns.a` must be"),

@@ -188,7 +188,8 @@ def test_stopping_drains_every_process(tmp_path: Path) -> None:
         under_way.wait()
         until(lambda: in_flight(url) == 5)  # the four, and the one that asks
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.5)
+        until(lambda: not _listens(url))  # new clients are refused while those under way are waited for
+        process.send_signal(signal.SIGTERM)  # twice is as once
         stopped.set()
         for thread in threads:
             thread.join(LIMIT_S)
@@ -196,6 +197,15 @@ def test_stopping_drains_every_process(tmp_path: Path) -> None:
         assert process.wait(LIMIT_S) == 0
         assert process.stderr is not None
         assert process.stderr.read() == "", "every worker ended by itself, and well"
+
+
+def _listens(url: str) -> bool:
+    address = urlsplit(url)
+    try:
+        socket.create_connection((address.hostname, address.port), timeout=LIMIT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_a_changed_file_starts_the_server_anew(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
+from vectable.errors import InvalidInput
+
 T = TypeVar("T", str, int, bool)
 Section = Literal["server", "access", "logs", "models", "cache", "tables", "sqlite", "postgresql"]
 _MOST = 1 << 62
@@ -52,3 +54,12 @@ def value_text(value: str | int | bool, about: About) -> str:
     if about.unit == "ms":
         return f"{value} ms"
     return str(value) or "none"
+
+
+def check_value(said: str, value: Any, about: About) -> None:
+    """Raises InvalidInput for a value out of its bounds; its message begins with `said`, who said what."""
+    counts = isinstance(value, int) and not isinstance(value, bool)
+    if counts and not about.least <= value <= about.most:
+        raise InvalidInput(f"{said} is out of bounds", hint=f"give {about.least} to {about.most}")
+    if about.choices and value not in about.choices:
+        raise InvalidInput(f"{said} is no choice there is", hint=f"use {' or '.join(about.choices)}")

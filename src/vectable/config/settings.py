@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-from vectable.config.about import About, setting
+from vectable.config.about import About, check_value, setting
 from vectable.errors import InvalidInput
 
 DEFAULT_DATABASE = "./vectable-data"
@@ -277,7 +277,4 @@ def _check(name: str, value: Any, kind: type, about: About) -> None:
     if type(value) is not kind:
         wanted = {bool: "true or false", int: "a whole number"}.get(kind, "text")
         raise InvalidInput(f"the setting {name!r} is {wanted}, not {type(value).__name__}")
-    if isinstance(value, int) and kind is int and not about.least <= value <= about.most:
-        raise InvalidInput(f"the setting {name!r} is {value}", hint=f"give {about.least} to {about.most}")
-    if about.choices and value not in about.choices:
-        raise InvalidInput(f"the setting {name!r} is {value!r}", hint=f"use {' or '.join(about.choices)}")
+    check_value(f"the setting {name!r} is {value!r}, which", value, about)

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vectable.config.about import About
+from vectable.config.about import About, check_value
 from vectable.config.settings import described_settings
 from vectable.errors import InvalidInput, did_you_mean
 
 PREFIX = "VECTABLE_"
 ENV_FILE = f"{PREFIX}ENV_FILE"
 """Names a file of variables; the command line reads `.env` where it is not set."""
+USUAL_FILE = ".env"
+"""The file of variables that is read where there is one, and missed by nobody where there is none."""
 NOT_SETTINGS = frozenset(
     PREFIX + name for name in ("DEBUG", "ENV_FILE", "METRICS_DIRECTORY", "TEST_POSTGRES_URL")
 )
@@ -52,6 +54,8 @@ def force(environ: Mapping[str, str] | None = None, **arguments: Any) -> list[Se
             continue
         variable, value, source = _look_up(name, about, ((environ, ""), (kept, f"{file}: ")))
         taken = default if variable is None else _read(variable, value, default, about)
+        if variable is not None:
+            check_value(f"{source}={value!r}", taken, about)
         found.append(Setting(name, taken, source))
     return found
 
@@ -67,11 +71,15 @@ def _look_up(
 
 
 def variables_of(file: str) -> dict[str, str]:
-    """The variables of a `.env` file; none where there is no such file. `$` means itself. Raises InvalidInput
-    for a file that cannot be read."""
+    """The variables of a file of them; `.env` need not be there. `$` means itself. Raises InvalidInput for a
+    file that cannot be read, or that was named and is not there."""
     path = Path(file)
     if not path.is_file():
-        return {}
+        if path == Path(USUAL_FILE):
+            return {}
+        raise InvalidInput(
+            f"{file} cannot be read: it is no file", hint=f"{ENV_FILE} names it; empty, none is read"
+        )
     from dotenv import dotenv_values
 
     try:

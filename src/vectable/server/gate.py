@@ -169,8 +169,9 @@ class Gate:
                 "status": status,
                 "ms": None if seconds is None else round(seconds * 1_000, 3),
                 "client": passage.source.address,
-                "principal": passage.caller.principal,
             }
+            if passage.caller.key is not None:
+                facts["principal"] = passage.caller.principal
             log.info("request", extra=facts | ({"code": passage.code} if passage.code else {}))
 
     def _check_source(self, method: str, headers: dict[bytes, bytes]) -> None:

@@ -228,7 +228,7 @@ _NAMING = frozenset({"columns", "add_columns", "values", "parameters"})
 def _by_form(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The errors of a value that may have several forms, as one: what its own form lacks, or else which forms
     there are. Pydantic reports each form apart."""
-    places = [_parts(e.get("loc", ())) for e in found]
+    places = [_parts(e) for e in found]
     told: list[Mapping[str, Any]] = []
     done: set[tuple[Any, ...]] = set()
     for error, place in zip(found, places, strict=True):
@@ -251,7 +251,7 @@ def _form(error: Mapping[str, Any]) -> str:
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
-    where = _path(error.get("loc", ()))
+    where = _path(error)
     context = error.get("ctx") or {}
     kind = str(error.get("type", ""))
     if kind in _WORDS:
@@ -266,12 +266,14 @@ def _sentence(error: Mapping[str, Any]) -> str:
     return f"{where}: {words[:1].lower()}{words[1:]}"
 
 
-def _parts(location: Sequence[Any]) -> tuple[Any, ...]:
-    """The path to a value, without the labels pydantic puts in for the forms of a union."""
+def _parts(error: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The path to what an error is about, without the labels pydantic puts in for the forms of a union."""
+    location = error.get("loc", ())
+    unknown = len(location) - 1 if error.get("type") == "extra_forbidden" else None
     parts: list[Any] = []
     dropped: Any = None
-    for part in location[1:]:
-        named = (parts and parts[-1] in _NAMING) or part == dropped
+    for place, part in enumerate(location[1:], 1):
+        named = (parts and parts[-1] in _NAMING) or part == dropped or place == unknown
         label = isinstance(part, str) and (part in _TAGS or "[" in part or part[:1].isupper())
         dropped = None
         if named or not label:
@@ -281,10 +283,10 @@ def _parts(location: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(parts)
 
 
-def _path(location: Sequence[Any]) -> str:
-    parts = _parts(location)
+def _path(error: Mapping[str, Any]) -> str:
+    parts = _parts(error)
     if not parts:
-        return "the body" if location[:1] in (("body",), ["body"]) else "the request"
+        return "the body" if tuple(error.get("loc", ()))[:1] == ("body",) else "the request"
     text = ""
     for part in parts:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)[:80]
@@ -294,7 +296,7 @@ def _path(location: Sequence[Any]) -> str:
 def named_field(found: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """As context of an error: the request's field that the first of pydantic's errors is about, where it is
     about one."""
-    parts = _parts(found[0].get("loc", ())) if found else ()
+    parts = _parts(found[0]) if found else ()
     return {"field": str(parts[0])[:80]} if parts else {}
 
 

@@ -180,7 +180,9 @@ class _Crew:
             self._forget(worker)
 
     def stop(self) -> None:
-        """Ends all workers."""
+        """Ends all workers, and with them the socket: whoever connects now is refused, instead of waiting for
+        an answer that will not come."""
+        self._listener.close()
         self._end()
         self._workers = []
         if self._shared:
