@@ -25,6 +25,9 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 4
 _CHUNK = 1 << 16
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that was ever given to networks reachable from everywhere."""
+_DOCUMENTATION = ipaddress.ip_network("3fff::/20")
 
 
 def is_public(address: Address) -> bool:
@@ -38,6 +41,9 @@ def is_public(address: Address) -> bool:
             return False
         if inner is not None:
             return is_public(inner)
+        # What the interpreter calls global depends on its age, and has site-local addresses among it.
+        if address not in _UNICAST or address in _DOCUMENTATION:
+            return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
