@@ -78,6 +78,29 @@ async def test_an_idle_model_goes_and_one_in_use_stays(
     await engine.close()
 
 
+async def test_a_model_that_somebody_waits_for_is_not_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now, perf_counter=time.perf_counter)
+    monkeypatch.setattr("vectable.engine.embed.models.time", clock)
+    engine = embedder(tmp_path, text_model=str(write_tiny_bert(tmp_path / "text")), model_keep_alive_ms=50)
+    call = asyncio.create_task(engine.encode(["a man is eating"] * 3, cache=False))
+    while not any(items for items, _ in engine.waiting().values()):
+        await asyncio.sleep(0)
+    clock.now = 10.0
+    engine.models._unload_idle()
+    assert engine.models.loaded_ids() != []
+    clock.now = 20.0
+    await call
+    clock.now = 20.04
+    engine.models._unload_idle()
+    assert engine.models.loaded_ids() != [], "it was used 40 ms ago"
+    clock.now = 20.1
+    engine.models._unload_idle()
+    assert engine.models.loaded_ids() == []
+    await engine.close()
+
+
 async def test_without_keep_alive_nothing_is_ever_let_go(tmp_path: Path) -> None:
     engine = embedder(tmp_path, text_model=str(write_tiny_bert(tmp_path / "text")))
     await engine.preload(None)

@@ -82,6 +82,7 @@ class Embedder:
         self._passes: dict[str, Passes] = {}
         # Work under way holds its model, and lets go of it when it is done.
         self.models.on_unload = self._unloaded
+        self.models.in_use = self._in_use
         self._in_flight: dict[bytes, asyncio.Future[bytes | Failure]] = {}
 
     async def card(self, model: str | None) -> ModelCard:
@@ -278,6 +279,7 @@ class Embedder:
             await compute(list(todo))
         else:
             await self._claims.each_once(list(todo), self._tiers.look_again, compute_and_write, deliver)
+        self.models.touch(provider.model.id)
         return work
 
     def _passes_of(self, provider: EmbeddingProvider) -> Passes | None:
@@ -295,6 +297,9 @@ class Embedder:
                 meter=self._meter,
             )
         return passes
+
+    def _in_use(self, model: str) -> bool:
+        return model in self._passes and self._passes[model].waiting_items > 0
 
     def _unloaded(self, model: str) -> None:
         self._passes.pop(model, None)

@@ -23,11 +23,13 @@ class Models:
         self._by_id: dict[str, EmbeddingProvider] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._used_at: dict[str, float] = {}
-        """When those that may be unloaded were last asked for; a provider of one's own is not among them."""
+        """When those that may be unloaded were last used; a provider of one's own is not among them."""
         self._timer: asyncio.TimerHandle | None = None
         self._kept_alive_s = settings.model_keep_alive_ms / 1000
         self.on_unload: Callable[[str], None] | None = None
         """Told the id of a model that goes."""
+        self.in_use: Callable[[str], bool] = lambda _: False
+        """Whether somebody waits for the model of that id: it is not idle then, however long that takes."""
         self.on_download: Callable[[str, int, int], None] | None = None
         """Hears of downloads begun from now on, on their threads: (file, bytes done, bytes in all)."""
 
@@ -93,7 +95,7 @@ class Models:
         """The loaded model; the first call loads it (seconds). Raises ModelNotFound, ModelUnavailable."""
         name = self._named(model)
         if name in self._by_name:
-            self._touch(self._by_name[name].model.id)
+            self.touch(self._by_name[name].model.id)
             return self._by_name[name]
         try:
             canonical = self._resolve(name).id
@@ -113,10 +115,11 @@ class Models:
                 if not isinstance(provider, RemoteEmbeddingProvider):
                     self._used_at[provider.model.id] = time.monotonic()
             self.add(name, provider)
-        self._touch(provider.model.id)
+        self.touch(provider.model.id)
         return provider
 
-    def _touch(self, id: str) -> None:
+    def touch(self, id: str) -> None:
+        """Notes that the model is used now."""
         if id not in self._used_at:
             return
         self._used_at[id] = time.monotonic()
@@ -125,6 +128,7 @@ class Models:
 
     def _unload_idle(self) -> None:
         now = time.monotonic()
+        self._used_at.update({i: now for i in self._used_at if self.in_use(i)})
         for idle in [i for i, used in self._used_at.items() if now - used >= self._kept_alive_s]:
             self._drop(idle)
         self._timer = None
@@ -155,7 +159,7 @@ class Models:
         """The model, if it is loaded."""
         provider = self._by_name.get(self._named(model))
         if provider is not None:
-            self._touch(provider.model.id)
+            self.touch(provider.model.id)
         return provider
 
     async def preload(self, model: str | None) -> tuple[ModelCard, float]:
