@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
+from transformers import CLIPImageProcessorPil, PreTrainedTokenizerFast, Qwen2Config, Qwen2Model
 
 import vectable
 from tests.providers.clip_forms import WHOLE
@@ -19,6 +21,7 @@ from tests.providers.test_golden import picture, read
 from vectable import providers
 from vectable.errors import ModelUnavailable, Unsupported
 from vectable.interfaces import EmbeddingProvider
+from vectable.providers.images import Preprocessing, pixels
 from vectable.providers.weights import locate
 from vectable.testing.provider_suite import ProviderSuite, embed
 
@@ -117,6 +120,20 @@ def test_clip_embeds_texts_and_images() -> None:
     mixed = embed(provider, [pictures[0], golden["given"][0], pictures[1]])
     expected = [golden["images"][0], golden["texts"][0], golden["images"][1]]
     np.testing.assert_allclose(mixed, expected, atol=5e-5)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "L", "P", "1", "CMYK"])
+@pytest.mark.parametrize("size", [(40, 31), (31, 90), (1, 9), (300, 2)])
+def test_pixels_equal_the_reference_in_every_mode(mode: str, size: tuple[int, int]) -> None:
+    image = Image.open(io.BytesIO(picture(*size)))
+    if mode.endswith("A"):
+        image.putalpha(Image.linear_gradient("L").resize(size))
+    encoded = io.BytesIO()
+    image.convert(mode).save(encoded, "TIFF" if mode == "CMYK" else "PNG")
+    shape = {"size": {"shortest_edge": 24}, "crop_size": {"height": 24, "width": 24}}
+    (expected,) = CLIPImageProcessorPil(**shape)(Image.open(encoded))["pixel_values"]
+    found = pixels(encoded.getvalue(), Preprocessing(24, None, (24, 24)))
+    np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_it_runs_on_the_gpu_where_there_is_one(tmp_path: Path) -> None:

@@ -90,6 +90,23 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
         np.testing.assert_allclose(found.mean(axis=(1, 2)), expected, atol=0.02)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+def test_what_is_transparent_lies_on_white(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vectable.providers.images._STRIP", 100)
+    grey = np.full((31, 40), 90, np.uint8)
+    grey[:20] = 0
+    image, more = Image.fromarray(grey), {} if "A" in mode else {"transparency": 0}
+    if more:
+        image = image.convert(mode)
+    else:
+        image.putalpha(Image.fromarray(np.where(grey == 0, 0, 255).astype(np.uint8)))
+    encoded, seen = io.BytesIO(), io.BytesIO()
+    image.convert(mode).save(encoded, "PNG", **more)
+    Image.fromarray(np.where(grey == 0, 255, 90).astype(np.uint8)).save(seen, "PNG")
+    how = read_preprocessing(GOLDEN / "clip", 24)
+    np.testing.assert_array_equal(pixels(encoded.getvalue(), how), pixels(seen.getvalue(), how))
+
+
 def test_the_camera_held_sideways_is_turned_upright() -> None:
     image = Image.open(io.BytesIO(picture(40, 31)))
     turned, exif, encoded = image.transpose(Image.Transpose.ROTATE_90), Image.Exif(), io.BytesIO()

@@ -1,7 +1,7 @@
 """Encoded images to pixels: decoded within limits, turned upright, prepared as a model was trained.
 
-Formats: JPEG, PNG, WebP, GIF and TIFF (their first frame), BMP. Alpha is dropped, as reference preprocessing
-does; 16-bit grey becomes 8-bit; CMYK, palettes and the like become RGB.
+Formats: JPEG, PNG, WebP, GIF and TIFF (their first frame), BMP. What is transparent lies on white, as in
+reference preprocessing; 16-bit grey becomes 8-bit; CMYK, palettes and the like become RGB.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ Pixels = NDArray[np.float32]
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
-PREPROCESSING = 1
+PREPROCESSING = 2
 """Raise it when the same image gives other pixels: vectors of before are then not comparable."""
 _WIDE_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_STRIP = 1 << 22
+"""Pixels laid on white at once: three copies of them take memory."""
 _BICUBIC = 3
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -144,7 +146,22 @@ def _rgb(image: Image) -> Image:
         return Images.fromarray((grey // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise InvalidInput("the image holds floating-point pixels", hint="save it with 8 or 16 bits")
+    if "A" in image.getbands() or image.info.get("transparency") is not None:
+        return _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image) -> Image:
+    from PIL import Image as Images
+
+    width, height = image.size
+    whole = Images.new("RGB", image.size)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height))).convert("RGBA")
+        white = Images.new("RGBA", strip.size, "white")
+        whole.paste(Images.alpha_composite(white, strip).convert("RGB"), (0, top))
+    return whole
 
 
 def pixels(data: bytes, how: Preprocessing) -> Pixels:
