@@ -70,6 +70,14 @@ def is_postgres(url: str) -> bool:
     return bool(_LOOKS_LIKE_KEYWORDS.match(url) or _HOLDS_A_PASSWORD.search(url))
 
 
+@dataclass(slots=True)
+class Way:
+    """What was found out of the way to a server."""
+
+    pooled: bool = False
+    """A pooler is on it, which keeps settings from the server that come with a connection."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a database is and how to get in. `display` is for people and logs: it never holds a password,
@@ -86,6 +94,7 @@ class Address:
     """All of it by libpq's names, the password too: for handing the address on to another process."""
     pool: dict[str, float] = field(compare=False, default_factory=dict)
     """What it says of the pool, by name: pool_min, pool_max, pool_timeout in seconds."""
+    way: Way = field(repr=False, compare=False, default_factory=Way)
 
     @classmethod
     def parse(cls, url: str) -> Address:

@@ -19,8 +19,8 @@ from asyncpg import exceptions as pg
 
 from vectable.drivers.postgres.address import Address
 from vectable.drivers.postgres.incarnation import Incarnation
-from vectable.drivers.postgres.names import SCHEMA, quote
-from vectable.errors import InvalidInput
+from vectable.drivers.postgres.names import SCHEMA, literal, quote
+from vectable.errors import BackendError, InvalidInput
 
 CLOSE_S = 5.0
 """A connection that takes longer to be closed is cut."""
@@ -113,21 +113,16 @@ async def connect(
     just-in-time compilation. `vector_schema` None: pgvector is not there yet, so vectors cannot be read.
 
     The errors are the driver's: translate them. Raises InvalidInput for files the address names in vain,
-    TimeoutError where it takes longer than the address allows."""
+    TimeoutError where it takes longer than the address allows, BackendError as `first_connection` does."""
     for name in _FILES:
         file = address.keywords.get(name)
         if file and not os.access(file, os.R_OK):
             raise InvalidInput(f"{name} of the PostgreSQL address, {file!r}, is no file that can be read")
-    path = ["pg_catalog", quote(SCHEMA)] + ([quote(vector_schema)] if vector_schema else [])
-    connection: Connection = await asyncpg.connect(
-        **address.arguments,
-        connection_class=Connection,
-        timeout=address.connect_timeout_s,
-        statement_cache_size=statement_cache,
-        max_cached_statement_lifetime=0,
-        server_settings={
-            "application_name": address.application_name,
-            "search_path": ", ".join(path),
+    connection = await _opened(
+        address,
+        statement_cache,
+        {
+            "search_path": _path(vector_schema),
             **READ_ALIKE,
             "statement_timeout": str(statement_timeout_ms),
             # Compiling a plan costs more than most of our statements take.
@@ -151,6 +146,77 @@ async def connect(
         connection.terminate()
         raise
     return connection
+
+
+def _path(vector_schema: str | None) -> str:
+    return ", ".join(["pg_catalog", quote(SCHEMA)] + ([quote(vector_schema)] if vector_schema else []))
+
+
+async def first_connection(address: Address) -> Connection:
+    """As `connect`, without vectors; finds out whether settings arrive with a connection. Raises BackendError
+    for a pooler that hands a session of the server from one client to another."""
+    connection = await connect(address, vector_schema=None)
+    if address.way.pooled or await connection.fetchval("SHOW search_path") == _path(None):
+        return connection
+    await connection.close(timeout=CLOSE_S)
+    await _found_pooled(address)
+    return await connect(address, vector_schema=None)
+
+
+async def _opened(address: Address, statement_cache: int, settings: dict[str, str]) -> Connection:
+    if not address.way.pooled:
+        try:
+            return await _bare(address, statement_cache, settings)
+        except pg.ProtocolViolationError as error:
+            if "startup parameter" not in str(error):
+                raise
+        await _found_pooled(address)
+    connection = await _bare(address, statement_cache, {})
+    try:
+        async with asyncio.timeout(address.connect_timeout_s):
+            calls = (f"set_config({literal(n)}, {literal(v)}, false)" for n, v in settings.items())
+            await connection.execute("SELECT " + ", ".join(calls))
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def _bare(address: Address, statement_cache: int, settings: dict[str, str]) -> Connection:
+    connection: Connection = await asyncpg.connect(
+        **address.arguments,
+        connection_class=Connection,
+        timeout=address.connect_timeout_s,
+        statement_cache_size=statement_cache,
+        max_cached_statement_lifetime=0,
+        server_settings={"application_name": address.application_name, **settings},
+    )
+    return connection
+
+
+async def _found_pooled(address: Address) -> None:
+    """Notes that there is a pooler, if it keeps a session for one client, as ours have to be. It does not
+    where two clients meet the same process of the server, or one meets several."""
+    met: list[list[int]] = []
+    clients: list[Connection] = []
+    try:
+        while len(clients) < 2:
+            clients.append(await _bare(address, 0, {}))
+        for client in clients:
+            met.append([])
+            for _ in range(2):
+                async with asyncio.timeout(address.connect_timeout_s), client.transaction(readonly=True):
+                    met[-1].append(await client.fetchval("SELECT pg_catalog.pg_backend_pid()"))
+    finally:
+        for client in clients:
+            client.terminate()
+    if any(len(set(pids)) > 1 for pids in met) or set(met[0]) & set(met[1]):
+        raise BackendError(
+            f"{address.display} is a pooler that shares sessions among clients, as pgbouncer does with"
+            " pool_mode=transaction: prepared statements and settings would not stay",
+            hint="set pool_mode=session for this database or user, or name the server itself",
+        )
+    address.way.pooled = True
 
 
 def _portions(args: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from vectable.drivers.postgres import migrations
 from vectable.drivers.postgres.address import Address
-from vectable.drivers.postgres.connection import CLOSE_S, Connection, connect
+from vectable.drivers.postgres.connection import CLOSE_S, Connection, connect, first_connection
 from vectable.drivers.postgres.failures import RETRIED, TRANSLATED, Translated, is_lost, translate
 from vectable.drivers.postgres.incarnation import Incarnation, find_incarnation
 from vectable.drivers.postgres.leave import leave
@@ -77,7 +77,7 @@ class PostgresDriver:
             if self._opened:
                 return
             with self.translated:
-                first = await self._pool.patiently(lambda: connect(self.address, vector_schema=None))
+                first = await self._pool.patiently(lambda: first_connection(self.address))
                 try:
                     await self._check(first)
                     there = await migrations.vector_schema(first)

@@ -133,6 +133,13 @@ def _login(error: asyncpg.PostgresError, text: str, where: str) -> VectableError
 
 _KINDS = (
     (
+        (pg.InvalidSQLStatementNameError, pg.DuplicatePreparedStatementError),
+        lambda e, text, where: BackendError(
+            f"a session of {where} is shared with other clients: {text}",
+            hint="where a pooler is in between, set pool_mode=session, or name the server itself",
+        ),
+    ),
+    (
         (pg.InvalidAuthorizationSpecificationError, pg.InvalidPasswordError),
         _login,
     ),
