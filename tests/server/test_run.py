@@ -221,6 +221,11 @@ def test_more_models_are_loaded_ahead_and_the_image_model_where_it_can_be(tmp_pa
         assert models == {"text": settings["VECTABLE_TEXT_MODEL"], "image": clip}
     with served(tmp_path / "db", VECTABLE_IMAGE_MODEL="no/such-model") as url:
         assert httpx.get(f"{url}/health", timeout=LIMIT_S).json()["models"]["image"] is None
+    (Path(clip) / "tokenizer.json").write_text("{}", "utf-8")  # all there, and of no use
+    with served(tmp_path / "db", **settings | {"VECTABLE_PRELOAD_MODELS": ""}) as url:
+        until(lambda: httpx.get(f"{url}/health", timeout=LIMIT_S).json()["models"]["image"] is None)
+        answer = httpx.post(f"{url}/embed/text", json={"texts": ["a"]}, timeout=LIMIT_S)
+        assert answer.status_code == 200, "the server works all the same"
 
 
 def test_loading_ahead_can_be_declined(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ class Models:
         self._locks: dict[str, asyncio.Lock] = {}
         self._used_at: dict[str, float] = {}
         """When those that may be unloaded were last used; a provider of one's own is not among them."""
+        self._image_fails = False
+        """Whether the default image model could not be loaded when last that was tried."""
         self._timer: asyncio.TimerHandle | None = None
         self._kept_alive_s = settings.model_keep_alive_ms / 1000
         self.on_unload: Callable[[str], None] | None = None
@@ -39,13 +41,15 @@ class Models:
         return self._settings.text_model
 
     def image(self) -> str | None:
-        """The name of the default image model; None where it cannot be had on this machine. Never raises."""
+        """The name of the default image model; None where it cannot be had on this machine, or could not be
+        loaded when last it was tried. Never raises."""
         name = self._settings.image_model
         try:
             card = self._resolve(name) if name else None
         except VectableError:
             return None
-        return name if card is not None and card.cached and "image" in card.modalities else None
+        there = card is not None and card.cached and "image" in card.modalities
+        return name if there and not self._image_fails else None
 
     def _named(self, model: str | None) -> str:
         if model is not None and not isinstance(model, str):
@@ -104,19 +108,29 @@ class Models:
         async with self._locks.setdefault(canonical, asyncio.Lock()):
             provider = self._by_id.get(canonical)
             if provider is None:
-                provider = await asyncio.to_thread(
-                    self._library.load,
-                    name,
-                    cache_dir=self._settings.cache_directory / "models",
-                    allow_paths=self._may_be_path(name),
-                    fake=self._fake,
-                    progress=self.on_download,
-                )
+                provider = await self._load(name)
                 if not isinstance(provider, RemoteEmbeddingProvider):
                     self._used_at[provider.model.id] = time.monotonic()
             self.add(name, provider)
         self.touch(provider.model.id)
         return provider
+
+    async def _load(self, name: str) -> EmbeddingProvider:
+        fails = True
+        try:
+            provider = await asyncio.to_thread(
+                self._library.load,
+                name,
+                cache_dir=self._settings.cache_directory / "models",
+                allow_paths=self._may_be_path(name),
+                fake=self._fake,
+                progress=self.on_download,
+            )
+            fails = False
+            return provider
+        finally:
+            if name == self._settings.image_model:
+                self._image_fails = fails
 
     def touch(self, id: str) -> None:
         """Notes that the model is used now."""
