@@ -269,6 +269,12 @@ class ReadOnlyDatabase(BackendError):
     code = "read-only-database"
 
 
+class PrivilegeMissing(BackendError):
+    """The database's role may not do that: nothing of it has happened. The hint is the GRANT to run."""
+
+    code = "privilege-missing"
+
+
 class OutcomeUnknown(BackendError):
     """The connection was lost while a write was on its way: it happened or not. Read to find out."""
 

@@ -11,7 +11,7 @@ import pytest
 from tests.attach.conftest import Owner, until
 from vectable import AsyncTable, connect_async
 from vectable.drivers.postgres import Address
-from vectable.errors import AccessDenied
+from vectable.errors import AccessDenied, PrivilegeMissing
 from vectable.testing.postgres_server import PostgresDatabases
 
 
@@ -128,6 +128,26 @@ async def test_the_owner_of_a_partitioned_table_goes_on_adding_partitions(people
         await finds(parts, "High up")
         await database.detach("parts")
     assert await people.owner.fetchval("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'vectable%'") == 0
+
+
+async def test_a_table_that_the_role_may_not_make_is_given_up(people: People, owner: Owner) -> None:
+    role = Address.parse(people.app).keywords["user"]
+    async with await connect_async(people.app, fake_embeddings=True) as database:
+        for _ in range(2):
+            with pytest.raises(PrivilegeMissing) as denied:
+                await database.create_table("mine", {"title": "string"})
+            assert "GRANT USAGE, CREATE ON SCHEMA public TO" in str(denied.value.hint)
+        assert await database.tables() == []
+        await owner.execute(f"GRANT CREATE ON SCHEMA public TO {role}")
+        mine = await database.create_table("mine", {"title": "string"})
+        await owner.execute(
+            f"ALTER TABLE public.mine OWNER TO CURRENT_USER; GRANT ALL ON public.mine TO {role}"
+        )
+        with pytest.raises(PrivilegeMissing):
+            await mine.add_column("pages", "int")
+        assert (await mine.insert([{"title": "A heist in orbit"}])).inserted == 1
+        await owner.execute(f"ALTER TABLE public.mine OWNER TO {role}")
+        await mine.add_column("pages", "int")
 
 
 async def test_polling_may_be_asked_for(people: People, owner: Owner, postgres_url: str) -> None:

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from vectable.drivers.postgres import Address, Connection, PostgresDriver, is_prepared, quote
-from vectable.errors import BackendError, BackendTimeout, BackendUnavailable, Overloaded
+from vectable.errors import BackendError, BackendTimeout, BackendUnavailable, Overloaded, PrivilegeMissing
 from vectable.testing.postgres_server import PostgresDatabases, temporary_server
 
 NUMBERS = "CREATE TABLE vectable.numbers (id int PRIMARY KEY, n int NOT NULL)"
@@ -254,6 +254,11 @@ async def test_a_role_that_owns_its_schema_and_nothing_else_is_enough(
         "REVOKE EXECUTE ON FUNCTION pg_control_system(), pg_control_checkpoint() FROM PUBLIC",
     )
     mine = PostgresDriver(postgres_databases.url_of(database, role), pool_least=1)
+    await run_as_owner(postgres_url, "REVOKE USAGE ON SCHEMA public FROM PUBLIC")
+    with pytest.raises(PrivilegeMissing) as denied:
+        await mine.open()
+    assert 'GRANT USAGE ON SCHEMA "public" TO' in str(denied.value.hint)
+    await run_as_owner(postgres_url, f"GRANT USAGE ON SCHEMA public TO {role}")
     await mine.open()
     owners = PostgresDriver(postgres_url, pool_least=1)
     await owners.open()

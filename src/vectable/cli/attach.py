@@ -89,8 +89,8 @@ Examples:
   vectable detach postgresql://anna@db/shop products
 
 \b
-With the last table goes all that Vectable has in the database, unless another process of it is at work there:
-its schema is as it was before.""",
+With the last table goes all that Vectable has in the database, as soon as no process of it has the database
+open: its schema is as it was before.""",
 )
 @click.argument("db", metavar="DB_URL")
 @click.argument("table")

@@ -151,7 +151,7 @@ class Catalog:
             await self._commit({name: 0}, {name: table.id.encode()}, table.id, record, 0, [LEAVING])
         except Conflict:
             raise taken from None
-        await self._settle(table.id)
+        await self._settle(table.id, ours=True)
         found = await self.by_id(table.id)
         if found is None:
             raise TableNotFound(f"table {table.full_name!r} was dropped meanwhile")
@@ -294,7 +294,7 @@ class Catalog:
                 await self._commit({}, notes or {}, table_id, Record(table=table, next=step), revision)
             except Conflict:
                 continue
-            await self._settle(table_id)
+            await self._settle(table_id, ours=True)
             settled = await self.by_id(table_id)
             if settled is not None:
                 return settled
@@ -329,8 +329,9 @@ class Catalog:
         written = {**puts, key: record.model_dump_json().encode(), REVISION: b"1"}
         await self._state.commit({**expects, key: revision}, written, deletes)
 
-    async def _settle(self, table_id: str) -> None:
-        """Brings storage to the recorded intention, then the record to rest. Safe to run anywhere, twice."""
+    async def _settle(self, table_id: str, ours: bool = False) -> None:
+        """Brings storage to the recorded intention, then the record to rest. Safe to run anywhere, twice.
+        `ours`: recorded by this process."""
         key = record_key(table_id)
         entry = (await self._state.get([key])).get(key)
         if entry is None:
@@ -343,9 +344,10 @@ class Catalog:
             await self._backend.alter(change.table, change.for_storage())
         except StaleGeneration:
             return  # another process settled this change and went on
-        except REFUSALS:
-            with contextlib.suppress(Conflict):
-                await self._withdraw(record, change, entry.revision)
+        except (*REFUSALS, BackendError) as error:
+            if change.is_refused_by(error, ours):
+                with contextlib.suppress(Conflict):
+                    await self._withdraw(record, change, entry.revision)
             raise
         try:
             if change.kind == "drop_table":

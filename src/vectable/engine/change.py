@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, field_validator
 
 from vectable.core.schema import Column, Index, Table, Version
-from vectable.errors import Conflict, InvalidInput, Unsupported
+from vectable.errors import Conflict, InvalidInput, PrivilegeMissing, Unsupported
 from vectable.interfaces import SchemaChange
 
 REVISION = "catalog"
@@ -35,6 +35,11 @@ class Change(BaseModel):
     def for_storage(self) -> SchemaChange:
         """The part of it storage needs."""
         return SchemaChange(self.kind, self.column, self.version, self.index)
+
+    def is_refused_by(self, error: Exception, ours: bool) -> bool:
+        """Whether storage says that it will not happen. What this process may not do, another one may, which
+        began it; only what was begun here (`ours`) has to be given up for that."""
+        return isinstance(error, REFUSALS) or (ours and isinstance(error, PrivilegeMissing))
 
 
 class Record(BaseModel):

@@ -21,6 +21,7 @@ from vectable.errors import (
     InvalidInput,
     InvalidRow,
     Overloaded,
+    PrivilegeMissing,
     ReadOnlyDatabase,
     TooLarge,
     VectableError,
@@ -105,7 +106,7 @@ def _without_values(text: str) -> str:
 
 
 def _denied(error: asyncpg.PostgresError, text: str, where: str) -> VectableError:
-    return BackendError(
+    return PrivilegeMissing(
         f"the role may not do this: {text}", hint=_grant(text) or "docs/postgresql.md lists the grants"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vectable.drivers.postgres.connection import Connection
 from vectable.drivers.postgres.migrations import _0001_rows_and_state, _0002_runs, _0003_replica_identity
 from vectable.drivers.postgres.names import SCHEMA, literal, quote
-from vectable.errors import BackendError, DatabaseNewer, InvalidInput
+from vectable.errors import BackendError, DatabaseNewer, InvalidInput, PrivilegeMissing
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _0001_rows_and_state.STATEMENTS,
@@ -107,6 +107,11 @@ async def install_vector(connection: Connection, where: str) -> str:
         found = await vector_schema(connection)
     if found is None:
         raise BackendError(f"{where} has no pgvector", hint=_EXTENSION_HINT)
+    if not await connection.fetchval("SELECT has_schema_privilege($1, 'USAGE')", found):
+        raise PrivilegeMissing(
+            f"pgvector is in the schema {found!r} of {where}, which the role may not use",
+            hint=f"its owner may run: GRANT USAGE ON SCHEMA {quote(found)} TO the role",
+        )
     version = str(await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'vector'"))
     if tuple(int(part) for part in version.split(".")[:2] if part.isdecimal()) < (0, 8):
         raise BackendError(
