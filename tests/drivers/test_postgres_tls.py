@@ -154,6 +154,23 @@ async def test_who_cannot_prove_to_be_the_server_is_not_talked_to(
     assert proxy.plain == 0
 
 
+async def test_the_authorities_of_the_system_can_be_trusted(
+    proxy: TlsProxy, url: str, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = url % ("localhost", "sslrootcert=system")
+    with pytest.raises(BackendUnavailable, match=r"local issuer|self.signed"):
+        await PostgresDriver(address).open()
+    monkeypatch.setenv("SSL_CERT_FILE", root)  # where OpenSSL is told to look for those of the system
+    driver = PostgresDriver(address, pool_least=1)
+    await driver.open()
+    await driver.close()
+    with pytest.raises(BackendUnavailable, match=r"Hostname mismatch|IP address mismatch"):
+        await PostgresDriver(url % ("127.0.0.1", "sslmode=verify-full&sslrootcert=system")).open()
+    assert proxy.plain == 0
+    with pytest.raises(InvalidInput, match="too weak"):
+        PostgresDriver(url % ("localhost", "sslmode=require&sslrootcert=system"))
+
+
 async def test_a_server_without_tls_is_refused_where_it_is_required(proxy: TlsProxy, url: str) -> None:
     proxy.offers = False
     with pytest.raises(BackendUnavailable) as caught:

@@ -185,6 +185,11 @@ def _check(given: dict[str, str]) -> None:
         )
     if given.get("sslmode", "prefer") not in _SSL_MODES:
         raise InvalidInput(f"sslmode is {given['sslmode']!r}", hint="one of " + ", ".join(_SSL_MODES))
+    if given.get("sslrootcert") == "system" and given.get("sslmode", "verify-full") != "verify-full":
+        raise InvalidInput(
+            f"sslmode={given['sslmode']} is too weak for sslrootcert=system: anybody has such a certificate",
+            hint="sslmode=verify-full, which is the default there",
+        )
     for port in given.get("port", "5432").split(","):
         if not port.isdecimal() or not 0 < int(port) <= 65_535:
             raise InvalidInput(f"{port!r} is not a port", hint="1 to 65535")

@@ -20,7 +20,8 @@ from asyncpg import exceptions as pg
 from vectable.drivers.postgres.address import Address
 from vectable.drivers.postgres.incarnation import Incarnation
 from vectable.drivers.postgres.names import SCHEMA, literal, quote
-from vectable.errors import BackendError, InvalidInput
+from vectable.drivers.postgres.trust import SYSTEM, system_trust
+from vectable.errors import BackendError, BackendUnavailable, InvalidInput
 
 CLOSE_S = 5.0
 """A connection that takes longer to be closed is cut."""
@@ -116,7 +117,7 @@ async def connect(
     TimeoutError where it takes longer than the address allows, BackendError as `first_connection` does."""
     for name in _FILES:
         file = address.keywords.get(name)
-        if file and not os.access(file, os.R_OK):
+        if file and (name, file) != ("sslrootcert", SYSTEM) and not os.access(file, os.R_OK):
             raise InvalidInput(f"{name} of the PostgreSQL address, {file!r}, is no file that can be read")
     connection = await _opened(
         address,
@@ -183,14 +184,23 @@ async def _opened(address: Address, statement_cache: int, settings: dict[str, st
 
 
 async def _bare(address: Address, statement_cache: int, settings: dict[str, str]) -> Connection:
-    connection: Connection = await asyncpg.connect(
-        **address.arguments,
-        connection_class=Connection,
-        timeout=address.connect_timeout_s,
-        statement_cache_size=statement_cache,
-        max_cached_statement_lifetime=0,
-        server_settings={"application_name": address.application_name, **settings},
-    )
+    try:
+        connection: Connection = await asyncpg.connect(
+            **address.arguments,
+            ssl=system_trust(address.keywords),
+            connection_class=Connection,
+            timeout=address.connect_timeout_s,
+            statement_cache_size=statement_cache,
+            max_cached_statement_lifetime=0,
+            server_settings={"application_name": address.application_name, **settings},
+        )
+    except (pg.ConnectionDoesNotExistError, ConnectionResetError) as error:
+        if "sslcert" not in address.keywords:
+            raise
+        raise BackendUnavailable(
+            f"{address.display} closed the connection while it was made",
+            hint="it may not accept the certificate that sslcert names; its log says why",
+        ) from error
     return connection
 
 

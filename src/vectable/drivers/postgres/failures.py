@@ -64,8 +64,9 @@ def translate(error: BaseException, where: str) -> VectableError:
         text, _, more = str(error).partition("\nHINT: ")
         return InvalidInput(f"the PostgreSQL address cannot be used: {text}", hint=more.strip())
     if isinstance(error, ssl.SSLError):
+        why = getattr(error, "verify_message", None) or error.reason or error
         return BackendUnavailable(
-            f"no TLS connection to {where}: {error.reason or error}",
+            f"no TLS connection to {where}: {why}",
             hint="check sslmode, and sslrootcert for a certificate of your own",
         )
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
