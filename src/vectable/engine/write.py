@@ -129,7 +129,7 @@ class Writer:
                     part = dataclasses.replace(context, idempotency_key=f"{key}/{drawn}")
                 drawn += len(rows)
                 definition = await self._catalog.get(part, name)
-                return part, rows, await self._ready(part, definition, rows, on_conflict)
+                return part, rows, await self._ready(part, definition, rows, on_conflict, ahead=True)
             return None
 
         try:
@@ -183,10 +183,18 @@ class Writer:
         return table, result, [puts.keys[i] for i in puts.unsettled() if receipt.outcomes[i] in landed]
 
     async def _ready(
-        self, context: Context, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: OnConflict
+        self,
+        context: Context,
+        table: Table,
+        rows: Sequence[Mapping[str, Any]],
+        on_conflict: OnConflict,
+        *,
+        ahead: bool = False,
     ) -> _Ready:
+        """`ahead`: while the rows before are written, which comes first."""
         check = partial(checked_puts, table, rows, ids_for(context.idempotency_key), on_conflict)
-        checked = await asyncio.to_thread(check, yields=True) if len(rows) > _IN_THREAD else check()
+        aside = len(rows) > _IN_THREAD
+        checked = await asyncio.to_thread(check, yields=ahead) if aside else check()
         cached = await self._cached(table, checked.wants)
         puts = puts_of(checked.rows, checked.wants, cached, _GUARDS[on_conflict])
         result = InsertResult(ids=checked.ids)
