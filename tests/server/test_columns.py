@@ -8,6 +8,7 @@ import pytest
 
 from tests.server.live import Live
 from tests.server.test_envelope import check_problem
+from tests.server.test_openapi import check
 from tests.waiting import until
 
 TABLE = "/api/v1/tables/t"
@@ -103,6 +104,9 @@ def test_added_to_a_table_with_rows(t: httpx.Client) -> None:
     column = t.get(COMPUTED).json()["columns"][0]
     assert column["states"]["ready"] == 400
     assert (column["metric"], column["auto_update"], column["cache"]) == ("inner_product", True, False)
+    table = t.get(TABLE).json()
+    assert table["columns"]["e"]["embedding"]["source"] is None
+    check(table, {"$ref": "#/components/schemas/TableDescription"})
     listed = t.get("/api/v1/jobs").json()["jobs"]
     assert made["job"] in [j["id"] for j in listed]
 

@@ -49,8 +49,8 @@ class PatchTable(Body):
 
 class EmbeddingDescription(BaseModel):
     model: str
-    source: str
-    template: str
+    source: str | None = Field(description="The column it is computed from; null for a template.")
+    template: str = Field(description="What is embedded: of one column, `{column}`.")
     auto_update: bool
     cache: bool
 
