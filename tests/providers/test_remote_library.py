@@ -12,9 +12,10 @@ import pytest
 
 from tests.providers.misbehaving_server import MisbehavingServer, failing, misbehaving_server, redirecting
 from vectable import providers
+from vectable.config import Settings
 from vectable.errors import InvalidInput, ModelUnavailable, VectableError
 from vectable.providers.openai_models import parse_models
-from vectable.providers.remote import RemoteLibrary
+from vectable.providers.remote import RemoteLibrary, library_of
 from vectable.state.memory import MemoryStateStore
 
 KEY = "sk-proj-Abcdefgh12345678"
@@ -207,3 +208,14 @@ def test_a_host_is_shared_by_its_models(server: MisbehavingServer) -> None:
     slots = [found._slots_of(model.endpoints()[0]) for model in found._declared.models.values()]
     assert slots[0] is slots[1]
     assert slots[0].limit == 2
+
+
+def test_workers_share_out_what_an_endpoint_may_be_asked(tmp_path: Path) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(declared("requests_per_minute = 600\nmax_concurrency = 8"), "utf-8")
+    settings = Settings(models_file=str(file), workers=4)
+    provider: Any = library_of(settings, MemoryStateStore()).load("m", fake=False)
+    guard = provider._endpoints[0].guard
+    assert guard._slots.limit == 2
+    assert guard._requests._rate == 2.5, "a second: 150 a minute"
+    assert guard._tokens._rate == 0.0, "no limit stays none"

@@ -37,7 +37,7 @@ def library_of(settings: Settings, state: StateStore) -> ModelLibrary:
     if not settings.models_file:
         return providers
     declared = read_models(settings.models_file)
-    return RemoteLibrary(providers, declared, state, providers.fake_embeddings)
+    return RemoteLibrary(providers, declared, state, providers.fake_embeddings, settings.workers)
 
 
 def declares(settings: Settings, name: str) -> bool:
@@ -50,7 +50,7 @@ def declares(settings: Settings, name: str) -> bool:
 
 class RemoteLibrary:
     """Models by name: the exact id of a declared model first, then what `local` knows. What is spent is kept
-    in `state`."""
+    in `state`; rates and concurrency are this process's share of those declared, as one of `workers`."""
 
     def __init__(
         self,
@@ -58,7 +58,9 @@ class RemoteLibrary:
         declared: ModelsFile,
         state: StateStore,
         fake_by_default: Callable[[], bool],
+        workers: int = 1,
     ) -> None:
+        self._workers = workers
         self._local = local
         self._declared = declared
         self._ledger = SpendLedger(state)
@@ -140,8 +142,8 @@ class RemoteLibrary:
         return GuardedEndpoint(
             endpoint.host,
             breaker=Breaker(endpoint.breaker_failures, endpoint.breaker_open_s, on_change=told),
-            requests=TokenBucket(endpoint.requests_per_minute),
-            tokens=TokenBucket(endpoint.tokens_per_minute),
+            requests=TokenBucket(self._share(endpoint.requests_per_minute)),
+            tokens=TokenBucket(self._share(endpoint.tokens_per_minute)),
             slots=self._slots_of(endpoint),
             budget=Budget(self._ledger, name, endpoint.price_per_million_tokens, self._caps(name, declared)),
             patience=Patience(endpoint.max_attempts, endpoint.max_wait_s, endpoint.first_wait_s),
@@ -151,7 +153,10 @@ class RemoteLibrary:
         """One for each host, whichever models it serves: the least of what they declare."""
         every = [e for model in self._declared.models.values() for e in model.endpoints()]
         least = min(e.max_concurrency for e in every if e.host == endpoint.host)
-        return self._slots.setdefault(endpoint.host, HostSlots(least))
+        return self._slots.setdefault(endpoint.host, HostSlots(max(1, least // self._workers)))
+
+    def _share(self, per_minute: int | None) -> float | None:
+        return None if per_minute is None else per_minute / self._workers
 
     def _caps(self, name: str, declared: Model) -> list[Cap]:
         caps = [(declared.daily_spend_cap, name), (self._declared.daily_spend_cap, None)]

@@ -16,7 +16,7 @@ _BURST = 10
 class TokenBucket:
     """`per_minute` units a minute; None: without limit. Thread-safe, bound to no event loop."""
 
-    def __init__(self, per_minute: int | None, clock: Clock = time.monotonic) -> None:
+    def __init__(self, per_minute: float | None, clock: Clock = time.monotonic) -> None:
         self._rate = per_minute / 60 if per_minute else 0.0
         self._capacity = max(1.0, per_minute / _BURST) if per_minute else 0.0
         self._clock = clock
