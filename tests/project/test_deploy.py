@@ -100,6 +100,13 @@ def test_the_image_is_built_from_what_is_there() -> None:
     assert entry == ["vectable"] and command[0] in _COMMANDS
 
 
+def test_images_stand_on_a_named_release() -> None:
+    bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    assert len(set(bases)) == 1 and re.fullmatch(r"python:3\.\d+-slim-[a-z]+", bases[0])
+    others = [s["image"] for s in COMPOSE["services"].values() if "build" not in s]
+    assert others and all(re.search(r":\d+\.\d+", image) for image in others)
+
+
 def test_the_dockerfile_pleases_its_linter() -> None:
     linter = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([linter, DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60)
@@ -132,6 +139,7 @@ def test_the_unit_is_whole() -> None:
     unit.read_string((DEPLOY / "vectable.service").read_text("utf-8"))
     assert shlex.split(unit["Service"]["ExecStart"])[1] in _COMMANDS
     assert unit["Install"]["WantedBy"] == "multi-user.target"
+    assert int(unit["Service"]["LimitNOFILE"]) > 10_000, "each client holds one"
     if shutil.which("systemd-analyze"):
         command = ["systemd-analyze", "verify", "--man=no", str(DEPLOY / "vectable.service")]
         told = subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
