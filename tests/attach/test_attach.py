@@ -9,6 +9,7 @@ import pytest
 
 from tests.attach.conftest import Owner, dump, until
 from vectable import AsyncDatabase, AsyncTable, connect, connect_async
+from vectable.backends.postgres import PostgresBackend
 from vectable.drivers.postgres import Address
 from vectable.errors import (
     AlreadyExists,
@@ -142,6 +143,28 @@ async def test_an_unrelated_change_hides_nothing(books: AsyncTable, owner: Owner
     await owner.execute("UPDATE shop.books SET read = read + 1")
     hits = await books.where(books.read == 1).similar("Book 5 about 5").limit(40).collect()
     assert len(hits) == 40
+
+
+async def test_their_values_are_read_by_one_statement_as_they_are_now(
+    books: AsyncTable, owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await settled(books, 40)
+    page = books.where(books.shelf > 20).order_by("-price").select("title").limit(2)
+    await page.collect()
+    views: list[object] = []
+    monkeypatch.setattr(PostgresBackend, "view", lambda self, *asked: views.append(asked))
+    assert [row["title"] for row in await page.collect()] == ["Book 40", "Book 39"]
+    await owner.execute("UPDATE shop.books SET title = 'Renamed', price = price + 100 WHERE shelf = 21")
+    assert [row["title"] for row in await page.collect()] == ["Renamed", "Book 40"]
+    await owner.execute("DELETE FROM shop.books WHERE shelf = 21")
+    assert [row["title"] for row in await page.collect()] == ["Book 40", "Book 39"]
+    assert await books.where(books.shelf > 20).count() == 19
+    assert views == []
+    monkeypatch.undo()
+    await owner.execute("ALTER TABLE shop.books RENAME TO volumes")
+    await owner.execute("ALTER TABLE shop.volumes RENAME TO books")
+    await owner.execute("ALTER TABLE shop.books ALTER price TYPE numeric(12, 4)")
+    assert [row["title"] for row in await page.collect()] == ["Book 40", "Book 39"]
 
 
 async def test_their_rows_and_columns_are_not_ours_to_change(

@@ -9,6 +9,7 @@ from typing import Any
 from vectable.backends.compared import native
 from vectable.backends.compile.filter import Filter
 from vectable.backends.postgres.layout import Layout
+from vectable.backends.postgres.order import order_by
 from vectable.backends.postgres.scan import scan_sql
 from vectable.backends.postgres.select import SqlRow, selection
 from vectable.backends.postgres.unchanged import current_sql, get_unchanged
@@ -34,6 +35,9 @@ async def page(
     if limit > BATCH or not native(layout.table, order):
         return None
     chosen = selection(layout, columns, versions)
+    _, ordered = order_by(layout.table, order)
+    if not _is_planned_once(layout, [*chosen.versions, *condition.versions, *ordered]):
+        return None
     tail, params = scan_sql(layout, chosen, condition, order, after, limit)
     rows = await _rows(driver, layout, chosen.expressions, tail, params, noted)
     if rows:
@@ -45,18 +49,25 @@ async def page(
 
 async def count(driver: PostgresDriver, layout: Layout, condition: Filter, noted: Noted | None) -> int | None:
     """See `DirectReader.count`."""
+    if not _is_planned_once(layout, condition.versions):
+        return None
     tail = f"{layout.joined(condition.versions)} WHERE {condition.text}"
     rows = await _rows(driver, layout, "count(*)", tail, condition.params, noted)
     return rows[0][0] if rows and rows[0][-1] else None
 
 
+def _is_planned_once(layout: Layout, versions: Sequence[str]) -> bool:
+    """Whether one plan will do for good. Cells of an attached table are read beside its queue of changes,
+    which is empty now and long in a second: a view plans anew."""
+    return layout.table.foreign is None or not versions
+
+
 async def _rows(
     driver: PostgresDriver, layout: Layout, listed: str, tail: str, params: Sequence[Any], noted: Noted | None
 ) -> list[SqlRow] | None:
-    """The rows, each with whether they are those of the present definition as its last field; None for tables
-    of others: how many of their changes wait to be noticed, only a plan made anew in a view minds."""
+    """The rows, each with whether they are those of the present definition as its last field."""
     place = layout.place
-    if layout.table.foreign is not None or place.generation != layout.table.generation:
+    if place.generation != layout.table.generation:
         return None
     first = len(params) + 1
     proof = f"(SELECT {current_sql(first + 1)} FROM vectable.tables AS s WHERE s.id = ${first})"
