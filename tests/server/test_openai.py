@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,6 +10,7 @@ import numpy as np
 import openai
 import pytest
 
+from tests.providers.reference import write_tiny_bert
 from tests.server.live import Live, live_server
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -156,3 +158,18 @@ async def test_asynchronous_client(live: Live) -> None:
     async with openai.AsyncOpenAI(base_url=f"{live.url}/v1", api_key="any", max_retries=0) as client:
         found = await client.embeddings.create(model=MODEL, input=["red", "green"])
         assert len(found.data) == 2
+
+
+def test_a_model_in_a_directory_answers_to_the_id_it_is_listed_under(tmp_path: Path) -> None:
+    given = f"{write_tiny_bert(tmp_path / 'tiny').parent}/other/../tiny"
+    (tmp_path / "other").mkdir()
+    with live_server("memory:", fake_embeddings=False, text_model=given) as server:
+        id = str((tmp_path / "tiny").resolve())
+        for model in (given, id):
+            answered = server.client.post("/v1/embeddings", json={"input": "a man", "model": model})
+            assert answered.status_code == 200
+            assert answered.json()["model"] == id
+        assert id in {model["id"] for model in server.client.get("/v1/models").json()["data"]}
+        for model in (str(tmp_path), str(tmp_path / "other")):
+            answered = server.client.post("/v1/embeddings", json={"input": "a man", "model": model})
+            assert answered.status_code == 400

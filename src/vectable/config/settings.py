@@ -21,6 +21,13 @@ def default_cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vectable"
 
 
+def _directory(model: str) -> str:
+    """What a model in a directory is called wherever it is listed; "" for one that is in none."""
+    path, mark, runtime = model.partition("?")
+    directory = Path(path).expanduser()
+    return f"{directory.resolve()}{mark}{runtime}" if path and directory.is_dir() else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set. Sizes in bytes, times in milliseconds."""
@@ -256,6 +263,11 @@ class Settings:
     def named_models(self) -> frozenset[str]:
         """The models that the settings name."""
         return frozenset({self.text_model, self.image_model, *self.preloaded_models})
+
+    def names_model(self, name: str) -> bool:
+        """Whether the settings name that model, as it is or by another path of the same directory."""
+        named = self.named_models
+        return name in named or (os.path.isabs(name) and name in {_directory(other) for other in named})
 
     @property
     def cache_directory(self) -> Path:

@@ -23,7 +23,7 @@ _PATIENCE_S = 0.02
 
 def check_model(request: Request, name: str | None) -> None:
     """A name from the network is a model's, never a path on this machine. Raises InvalidInput."""
-    if name is None or name in database_of(request).settings.named_models:
+    if name is None or database_of(request).settings.names_model(name):
         return
     canonical_name(name)
     if Path(name).exists():

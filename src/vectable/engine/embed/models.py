@@ -82,7 +82,7 @@ class Models:
 
     def _may_be_path(self, name: str) -> bool:
         """Names in the settings are of whoever runs this, so they may be paths where others may not."""
-        return self._settings.model_paths or name in self._settings.named_models or name in self._by_id
+        return self._settings.model_paths or name in self._by_id or self._settings.names_model(name)
 
     def cards(self) -> list[ModelCard]:
         """Every well-known model, and every loaded one."""
