@@ -132,6 +132,7 @@ def test_the_image_that_is_none_is_named(api: httpx.Client) -> None:
         problem = check_problem(ask(api, good, image), 400, "invalid-input")
         assert problem["detail"].startswith("image 1: "), problem["detail"]
         assert len(problem["error"]) < 600
+    assert "no base64" in ask(api, "data:image/png,plain").json()["detail"]
 
 
 def test_nothing_leaves_the_media_root(api: httpx.Client, root: Path) -> None:

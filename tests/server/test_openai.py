@@ -51,6 +51,8 @@ def test_encoding_formats(client: openai.OpenAI) -> None:
     floats = client.embeddings.create(model=MODEL, input="red", encoding_format="float").data[0].embedding
     text: Any = client.embeddings.create(model=MODEL, input="red", encoding_format="base64").data[0].embedding
     assert np.frombuffer(base64.b64decode(text), "<f4").tolist() == pytest.approx(floats)
+    unset: Any = None  # as gateways send what nobody set
+    assert client.embeddings.create(model=MODEL, input="red", encoding_format=unset).data[0].embedding == floats
     # Told nothing, this client asks for base64 and decodes it.
     assert client.embeddings.create(model=MODEL, input="red").data[0].embedding == pytest.approx(floats)
 

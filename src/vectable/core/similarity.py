@@ -142,8 +142,11 @@ def _matrix(candidates: Any, dimensions: int, metric: Metric) -> Matrix:
         try:
             checked[i] = check_vector(candidate, dimensions, metric)
         except InvalidVector as error:
-            detail = f"candidate {i}: {error.detail}"
-            raise InvalidVector(detail, hint=error.hint, context={**error.context, "index": i}) from None
+            detail, hint = f"candidate {i}: {error.detail}", error.hint
+            if "got" in error.context:  # there is no column here that it would have to fit
+                detail = f"candidate {i} has {error.context['got']} dimensions, the query has {dimensions}"
+                hint = "compare vectors of one model"
+            raise InvalidVector(detail, hint=hint, context={**error.context, "index": i}) from None
     return checked
 
 

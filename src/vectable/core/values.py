@@ -133,6 +133,8 @@ def check_image(value: object) -> bytes:
         value = value["base64"]
     elif isinstance(value, str) and value.startswith("data:") and ";base64," in value[:200]:
         value = value.split(";base64,", 1)[1]
+    elif isinstance(value, str) and value.startswith("data:"):
+        raise InvalidInput("the data: URI holds no base64", hint="write it as data:image/png;base64,…")
     elif not isinstance(value, (bytes, bytearray, memoryview)):
         raise _refuse("an image", value, 'give its bytes, {"base64": "…"} or a data: URI')
     if isinstance(value, str):
