@@ -137,7 +137,9 @@ def test_vectors_that_cannot_be_compared(api: httpx.Client) -> None:
     for change, code in bad:
         check_problem(api.post("/similarity", json={**good, **change}), 400, code)
     second = api.post("/similarity", json={**good, "candidates": [[1.0, 0.0], [1.0]]}).json()
-    assert second["detail"] == "candidate 1 has 1 dimensions, the query has 2", "the one that is wrong is named"
+    assert second["detail"] == "candidate 1 has 1 dimensions, the query has 2", (
+        "the one that is wrong is named"
+    )
 
 
 def test_rerank(api: httpx.Client) -> None:

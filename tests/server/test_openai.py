@@ -52,7 +52,8 @@ def test_encoding_formats(client: openai.OpenAI) -> None:
     text: Any = client.embeddings.create(model=MODEL, input="red", encoding_format="base64").data[0].embedding
     assert np.frombuffer(base64.b64decode(text), "<f4").tolist() == pytest.approx(floats)
     unset: Any = None  # as gateways send what nobody set
-    assert client.embeddings.create(model=MODEL, input="red", encoding_format=unset).data[0].embedding == floats
+    same = client.embeddings.create(model=MODEL, input="red", encoding_format=unset).data[0].embedding
+    assert same == floats
     # Told nothing, this client asks for base64 and decodes it.
     assert client.embeddings.create(model=MODEL, input="red").data[0].embedding == pytest.approx(floats)
 
@@ -166,12 +167,12 @@ def test_a_model_in_a_directory_answers_to_the_id_it_is_listed_under(tmp_path: P
     given = f"{write_tiny_bert(tmp_path / 'tiny').parent}/other/../tiny"
     (tmp_path / "other").mkdir()
     with live_server("memory:", fake_embeddings=False, text_model=given) as server:
-        id = str((tmp_path / "tiny").resolve())
-        for model in (given, id):
+        listed = str((tmp_path / "tiny").resolve())
+        for model in (given, listed):
             answered = server.client.post("/v1/embeddings", json={"input": "a man", "model": model})
             assert answered.status_code == 200
-            assert answered.json()["model"] == id
-        assert id in {model["id"] for model in server.client.get("/v1/models").json()["data"]}
+            assert answered.json()["model"] == listed
+        assert listed in {model["id"] for model in server.client.get("/v1/models").json()["data"]}
         for model in (str(tmp_path), str(tmp_path / "other")):
             answered = server.client.post("/v1/embeddings", json={"input": "a man", "model": model})
             assert answered.status_code == 400

@@ -35,9 +35,7 @@ class EmbeddingsRequest(Body):
 
     input: Input
     model: Annotated[str, Field(min_length=1)]
-    encoding_format: Literal["float", "base64"] | None = Field(
-        default="float", description='null: "float".'
-    )
+    encoding_format: Literal["float", "base64"] | None = Field(default="float", description='null: "float".')
     dimensions: Annotated[int, Field(ge=1)] | None = Field(
         default=None, description="The model's own, or fewer where it was trained to be cut."
     )
