@@ -8,15 +8,17 @@ import json
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.engine.conftest import Engine
 from tests.waiting import LIMIT_S
+from vectable import connect_async
 from vectable.core.context import LOCAL
 from vectable.engine.jobs import Progress
-from vectable.errors import InvalidInput, JobNotFound
+from vectable.errors import AlreadyExists, InvalidInput, JobNotFound
 
 
 async def test_a_job_tells_its_progress_and_end(engine: Engine) -> None:
@@ -95,6 +97,34 @@ async def test_a_job_whose_process_ended_is_resumed(engine: Engine) -> None:
     assert await survivor.jobs.resume() == 1
     assert (await survivor.jobs.wait(job_id, LIMIT_S)).status == "done"
     assert runs == [{"a": 1}, {"a": 1}]
+
+
+async def test_an_index_left_unfinished_is_finished_by_creating_it_again(tmp_path: Path) -> None:
+    begun = asyncio.Semaphore(0)
+
+    async def forever(payload: dict[str, Any], progress: Progress) -> None:
+        begun.release()
+        await asyncio.sleep(600)
+
+    async with await connect_async(tmp_path) as survivor:
+        database = await connect_async(tmp_path)
+        columns = {name: {"type": "vector", "dimensions": 2} for name in ("a", "b")}
+        table = await database.create_table("t", columns)
+        await table.insert([{"a": [1, i], "b": [i, 1]} for i in range(20)])
+        database.engine.jobs.register("index", forever)
+        await table.create_index("a", "hnsw", m=8, wait=False)
+        await table.create_index("b", "hnsw", name="over_b", wait=False)
+        for _ in range(2):
+            await asyncio.wait_for(begun.acquire(), LIMIT_S)
+        same = await survivor.table("t")
+        with pytest.raises(AlreadyExists):
+            await same.create_index("b", "hnsw", name="over_b")  # its process is at work
+        await database.close()
+        made = await same.create_index("a", "hnsw", m=8)
+        assert (made["name"], made["status"]) == ("a_hnsw", "ready")
+        with pytest.raises(AlreadyExists):
+            await same.create_index("b", "hnsw", name="over_b", m=8)  # another one
+        assert [index["name"] for index in await same.indexes()] == ["a_hnsw", "over_b"]
 
 
 async def test_a_lease_has_one_holder_and_a_growing_fence(engine: Engine) -> None:

@@ -79,7 +79,8 @@ class Indexer:
         index_name: str | None = None,
     ) -> tuple[Index, str | None]:
         """A new vector index over a column's active version, and the job that builds it (None for `flat`,
-        which is exact and needs no building). Raises AlreadyExists, InvalidInput, UnknownColumn."""
+        which is exact and needs no building). The same one, left unfinished by a process that is gone, is
+        finished instead. Raises AlreadyExists, InvalidInput, UnknownColumn."""
         table = await self._catalog.get(context, name)
         column = table.vector_column(column_name)
         if method not in METHODS:
@@ -100,7 +101,23 @@ class Indexer:
             parameters=self._checked(method, dict(parameters or {}), column.version),
             version=column.version.id,
         )
-        return index, await self._add_vector(table, index)
+        begun = await self._taken_up(table, index, index_name)
+        return begun or (index, await self._add_vector(table, index))
+
+    async def _taken_up(self, table: Table, index: Index, name: str | None) -> tuple[Index, str] | None:
+        """An index like that (called `name`, if given) whose build was abandoned, and the job that goes on
+        with it here."""
+
+        def made(found: Index) -> tuple[Any, ...]:
+            return found.version, found.method, found.parameters
+
+        alike = {i.id: i for i in table.indexes if made(i) == made(index) and name in (None, i.name)}
+        if alike and await self._jobs.resume({"index"}):
+            for record in await self._jobs.unfinished():
+                found = alike.get(record.payload.get("index", ""))
+                if found is not None and self._jobs.runs(record.job.id):
+                    return found, record.job.id
+        return None
 
     def _checked(self, method: str, parameters: dict[str, Any], version: Version) -> dict[str, Any]:
         if method in self._backend.capabilities.index_kinds:
