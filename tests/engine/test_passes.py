@@ -62,6 +62,16 @@ class SteppedProvider(GatedProvider):
     padding_step = 8
 
 
+class ImageProvider(GatedProvider):
+    """A simulated model of images, of which two go at once."""
+
+    modalities = frozenset({"text", "image"})
+    images_per_pass = 2
+
+    def lengths(self, items: Sequence[Item]) -> list[int]:
+        return [1] * len(items)
+
+
 class Bench:
     """Passes over a gated model, and what they kept."""
 
@@ -114,6 +124,21 @@ async def test_an_idle_model_starts_at_once_and_the_rest_shares_a_pass(bench: Be
         assert from_bytes(result).tolist() == [6.0]
     assert len(bench.kept) == 5
     assert (bench.passes.waiting_tokens, bench.passes.waiting_items) == (0, 0)
+
+
+async def test_one_image_does_not_wait_behind_a_hundred() -> None:
+    bench = Bench(model=ImageProvider())
+    many: dict[bytes, Item] = {b"%d" % i: b"image %d" % i for i in range(100)}
+    first = asyncio.create_task(bench.passes.compute(many, "document", keep=True))
+    await bench.settle()
+    one = asyncio.create_task(bench.passes.compute({b"one": b"one"}, "document", keep=True))
+    await bench.through(4)
+    assert one.done()
+    assert not first.done()
+    await bench.through(60)
+    assert len((await first).results) == 100
+    assert {len(batch) for batch in bench.model.passes} <= {1, 2}
+    await bench.passes.close()
 
 
 async def test_duplicates_in_flight_are_computed_once(bench: Bench) -> None:

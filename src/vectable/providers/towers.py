@@ -18,7 +18,7 @@ from vectable.providers.tokenization import Tokenization
 from vectable.providers.worker import Worker
 
 _IMAGES_PER_PASS = 8
-"""More gains nothing on a processor, and their pixels take memory."""
+"""More gains nothing on a processor, their pixels take memory, and others would wait for them."""
 _TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(float)": np.float32}
 
 
@@ -104,6 +104,7 @@ class TowerProvider:
     event loop or thread. Texts and images may come mixed where it has both towers."""
 
     max_batch = 256
+    images_per_pass = _IMAGES_PER_PASS
 
     def __init__(
         self,

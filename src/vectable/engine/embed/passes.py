@@ -111,10 +111,12 @@ class Passes:
     _admissions: set[asyncio.Task[None]] = field(default_factory=set)
     _tokenizes: TokenizingProvider | None = None
     _step: int = 1
+    _most_images: int = 1
 
     def __post_init__(self) -> None:
         self._step = getattr(self.provider, "padding_step", 1)
         self.most_items = min(self.most_items, self.provider.max_batch)
+        self._most_images = min(self.most_items, getattr(self.provider, "images_per_pass", self.most_items))
         self._tokenizes = self.provider if isinstance(self.provider, TokenizingProvider) else None
 
     @property
@@ -264,7 +266,8 @@ class Passes:
         low, high = at, at + 1
         middle = longest = tokens = lane[at][0]
         shorter = longer = True
-        while high - low < self.most_items:
+        most = self._most_images if isinstance(lane[at][2].item, bytes) else self.most_items
+        while high - low < most:
             shorter, longer = shorter and low > 0, longer and high < len(lane)
             if not (shorter or longer):
                 break
