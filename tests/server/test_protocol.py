@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
-from vectable.server.protocol import JoiningTransport
+from tests.waiting import LIMIT_S
+from vectable.server.protocol import JoiningProtocol, JoiningTransport
 
 
 async def _pair() -> tuple[JoiningTransport, socket.socket]:
@@ -54,3 +58,49 @@ async def test_a_long_body_is_not_copied_behind_its_head() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert peer.recv(100) == b""
+
+
+async def _lengths(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers how long the body was."""
+    length, more = 0, True
+    while more:
+        message = await receive()
+        length, more = length + len(message.get("body", b"")), message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(length).encode()})
+
+
+_POST = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+_PIECE = b"400\r\n" + b"x" * 1_024 + b"\r\n"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("begin", "piece", "end", "expected"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", b"x" * 1_024, b"", b"HTTP/1.1 431"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n", b"X-Many: y\r\n" * 100, b"", b"HTTP/1.1 431"),
+        (b"GET /", b"x" * 1_024, b"", b"HTTP/1.1 431"),
+        (_POST + b"0\r\n", b"X-Trailer: y\r\n" * 80, b"", b"HTTP/1.1 431"),
+        (_POST, _PIECE, b"0\r\n\r\n", b"HTTP/1.1 200"),
+    ],
+    ids=["a header", "headers", "an address", "trailers", "a long body is none"],
+)
+async def test_a_head_that_does_not_end_is_refused(
+    begin: bytes, piece: bytes, end: bytes, expected: bytes
+) -> None:
+    config = uvicorn.Config(_lengths, log_config=None, lifespan="off")
+    config.load()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.setblocking(False)
+        loop = asyncio.get_running_loop()
+        _, protocol = await loop.create_connection(
+            lambda: JoiningProtocol(config, ServerState(), {}), sock=ours
+        )
+        for received in [begin, *[piece] * 100, end]:
+            if not protocol.transport.is_closing():
+                protocol.data_received(received)
+        answer = await asyncio.wait_for(loop.sock_recv(theirs, 12), LIMIT_S)
+        assert answer == expected
+        protocol.transport.close()

@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, with head and body of an answer sent in one piece where they are small."""
+"""HTTP as uvicorn speaks it, with heads of bounded length; short answers leave in one piece with theirs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _SMALL = 1 << 16
 """Bytes that are copied sooner than written by themselves."""
+_LONGEST_HEAD = 1 << 16
+"""Bytes of a head, beyond those it began with, that the parser may keep: it has no limit of its own."""
+_TOO_LONG = b"the head of the request is too long"
 
 
 class JoiningProtocol(HttpToolsProtocol):
@@ -17,7 +20,42 @@ class JoiningProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The connection is there."""
+        self._goes_on = False
+        self._kept = 0
         super().connection_made(JoiningTransport(transport))
+
+    def data_received(self, data: bytes) -> None:
+        """Parses what came. A head, or what follows a body, that does not end is refused: it would be kept,
+        and nobody is asked for a key before it is there."""
+        self._goes_on = False
+        super().data_received(data)
+        self._kept = 0 if self._goes_on else self._kept + len(data)
+        if self._kept > _LONGEST_HEAD and not self.transport.is_closing():
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+                b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(_TOO_LONG), _TOO_LONG)
+            )
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._goes_on = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its head is there."""
+        self._goes_on = True
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of its body is there."""
+        self._goes_on = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """It is there."""
+        self._goes_on = True
+        super().on_message_complete()
 
 
 class JoiningTransport(asyncio.Transport):
