@@ -32,17 +32,20 @@ class SimulatedPooler:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            (size,) = struct.unpack(">I", await reader.readexactly(4))
-            words = (await reader.readexactly(size - 4))[4:].decode().split("\0")
-            settings = dict(zip(words[::2], words[1::2], strict=False))
-            unknown = sorted(set(settings) - LET_THROUGH - {""})
-            if unknown and self._refuses:
-                text = f"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: {unknown[0]}\0\0".encode()
-                writer.write(b"E" + struct.pack(">I", 4 + len(text)) + text)
-                writer.close()
-                return
-            kept = "".join(f"{k}\0{v}\0" for k, v in settings.items() if k in LET_THROUGH) + "\0"
-            await self._hand_on(reader, writer, struct.pack(">II", 8 + len(kept), 196608) + kept.encode())
+            await self._begin(reader, writer)
+        writer.close()
+
+    async def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (size,) = struct.unpack(">I", await reader.readexactly(4))
+        words = (await reader.readexactly(size - 4))[4:].decode().split("\0")
+        settings = dict(zip(words[::2], words[1::2], strict=False))
+        unknown = sorted(set(settings) - LET_THROUGH - {""})
+        if unknown and self._refuses:
+            text = f"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: {unknown[0]}\0\0".encode()
+            writer.write(b"E" + struct.pack(">I", 4 + len(text)) + text)
+            return
+        kept = "".join(f"{k}\0{v}\0" for k, v in settings.items() if k in LET_THROUGH) + "\0"
+        await self._hand_on(reader, writer, struct.pack(">II", 8 + len(kept), 196608) + kept.encode())
 
     async def _hand_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, startup: bytes
@@ -62,7 +65,6 @@ class SimulatedPooler:
                 break
             self._current = writer
             requests.write(data)
-        writer.close()
         if not self._shares:
             requests.close()
 
