@@ -62,7 +62,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     await drain(stream, max_bytes)
     raise TooLarge(
         f"the body is longer than {max_bytes} bytes",
-        hint="send rows in several requests, or as NDJSON, CSV, Parquet or an Arrow stream, of any length",
+        hint="send it in several requests; rows may come as NDJSON, CSV, Parquet or Arrow, of any length",
         context={"max_bytes": max_bytes},
     )
 
