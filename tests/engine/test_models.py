@@ -19,8 +19,11 @@ from vectable import providers
 from vectable.config import Settings
 from vectable.engine.embed import Embedder
 from vectable.errors import InvalidInput, ModelNotFound, Unsupported
+from vectable.interfaces import Purpose
 from vectable.providers.hashing import HashingProvider
 from vectable.state.memory import NoVectorCache
+
+PURPOSES: tuple[Purpose, ...] = ("document", "query")
 
 
 def embedder(tmp_path: Path, **settings: Any) -> Embedder:
@@ -97,6 +100,20 @@ async def test_a_model_that_somebody_waits_for_is_not_idle(
     assert engine.models.loaded_ids() != [], "it was used 40 ms ago"
     clock.now = 20.1
     engine.models._unload_idle()
+    assert engine.models.loaded_ids() == []
+    await engine.close()
+
+
+async def test_what_is_cached_does_not_wait_for_a_model_that_was_let_go(tmp_path: Path) -> None:
+    engine = embedder(tmp_path, text_model=str(write_tiny_bert(tmp_path / "text", prompts={"query": "the "})))
+    found = {purpose: await engine.encode(["a man"], purpose=purpose) for purpose in PURPOSES}
+    await engine.unload(None)
+    for purpose, encoded in found.items():
+        again = engine.encode_at_hand(["a man"], purpose=purpose)
+        assert again is not None
+        assert all(again.cached)
+        np.testing.assert_array_equal(again.vectors, encoded.vectors)
+    assert engine.encode_at_hand(["a plane"]) is None
     assert engine.models.loaded_ids() == []
     await engine.close()
 

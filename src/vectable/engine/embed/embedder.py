@@ -15,7 +15,7 @@ from vectable.core.recipe import content_key
 from vectable.core.vectors import from_bytes, normalize, to_bytes
 from vectable.engine.embed.claims import Claims
 from vectable.engine.embed.encoded import Cost, Encoded, encoded, kind_of, naming
-from vectable.engine.embed.models import Models
+from vectable.engine.embed.models import Known, Models
 from vectable.engine.embed.outcomes import Failure
 from vectable.engine.embed.passes import Call, Passes, Step, token_lengths
 from vectable.engine.embed.remote import RemoteRun
@@ -147,8 +147,8 @@ class Embedder:
         purpose: Purpose = "document",
         normalize_vectors: bool = True,
     ) -> Encoded | None:
-        """What `encode` gives, without waiting for anything, where the model is loaded and the cache's memory
-        tier has all; else None. Raises Unsupported, InvalidInput."""
+        """What `encode` gives, without waiting for anything, where the model is or was loaded and the cache's
+        memory tier has all; else None. Raises Unsupported, InvalidInput."""
         provider = self.models.at_hand(model)
         if provider is None:
             return None
@@ -215,7 +215,7 @@ class Embedder:
         return {key: stored_form(vector, normalized) for key, vector in found.items()}
 
     def content_keys(
-        self, provider: EmbeddingProvider, items: Sequence[Item], purpose: Purpose
+        self, provider: EmbeddingProvider | Known, items: Sequence[Item], purpose: Purpose
     ) -> list[bytes]:
         """One content key per item. Raises Unsupported for items the model cannot take."""
         for item in items:

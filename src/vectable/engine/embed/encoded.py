@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vectable.core.vectors import Matrix, normalize, stack
+from vectable.engine.embed.models import Known
 from vectable.errors import VectableError
 from vectable.interfaces import EmbeddingProvider, Item
 
@@ -37,7 +38,7 @@ class Encoded:
 
 
 def encoded(
-    provider: EmbeddingProvider,
+    provider: EmbeddingProvider | Known,
     raw: Sequence[bytes],
     cached: list[bool],
     normalized: bool,

@@ -5,11 +5,33 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import get_args
 
 from vectable.config import Settings
 from vectable.errors import InvalidInput, ModelNotFound, Unsupported, VectableError
-from vectable.interfaces import EmbeddingProvider, ModelCard, ModelLibrary, RemoteEmbeddingProvider
+from vectable.interfaces import (
+    EmbeddingProvider,
+    ModelCard,
+    ModelIdentity,
+    ModelLibrary,
+    Purpose,
+    RemoteEmbeddingProvider,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of a model whose weights were let go: enough to find its vectors in the cache."""
+
+    model: ModelIdentity
+    dimensions: int
+    modalities: frozenset[str]
+    prompts: Mapping[Purpose, str]
+
+    def prompt(self, purpose: Purpose) -> str:
+        """As of the model."""
+        return self.prompts[purpose]
 
 
 class Models:
@@ -21,6 +43,7 @@ class Models:
         self._fake = True if settings.fake_embeddings else None
         self._by_name: dict[str, EmbeddingProvider] = {}
         self._by_id: dict[str, EmbeddingProvider] = {}
+        self._let_go: dict[str, Known] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._used_at: dict[str, float] = {}
         """When those that may be unloaded were last used; a provider of one's own is not among them."""
@@ -164,16 +187,22 @@ class Models:
 
     def _drop(self, id: str) -> None:
         # Not closed: whoever is computing with it holds it too, and its memory goes with the last of them.
-        del self._by_id[id], self._used_at[id]
+        gone = self._by_id.pop(id)
+        del self._used_at[id]
+        prompts: dict[Purpose, str] = {purpose: gone.prompt(purpose) for purpose in get_args(Purpose)}
+        known = Known(gone.model, gone.dimensions, gone.modalities, prompts)
+        self._let_go |= {name: known for name, provider in self._by_name.items() if provider is gone}
         self._by_name = {n: p for n, p in self._by_name.items() if p.model.id != id}
         if self.on_unload is not None:
             self.on_unload(id)
 
-    def at_hand(self, model: str | None) -> EmbeddingProvider | None:
-        """The model, if it is loaded."""
-        provider = self._by_name.get(self._named(model))
-        if provider is not None:
-            self.touch(provider.model.id)
+    def at_hand(self, model: str | None) -> EmbeddingProvider | Known | None:
+        """The model, if it is loaded, or what is known of it, if it was."""
+        name = self._named(model)
+        provider = self._by_name.get(name)
+        if provider is None:
+            return self._let_go.get(name)
+        self.touch(provider.model.id)
         return provider
 
     async def preload(self, model: str | None) -> tuple[ModelCard, float]:
