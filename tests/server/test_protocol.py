@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from typing import Any
 
@@ -104,3 +105,19 @@ async def test_a_head_that_does_not_end_is_refused(
         answer = await asyncio.wait_for(loop.sock_recv(theirs, 12), LIMIT_S)
         assert answer == expected
         protocol.transport.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT"])
+async def test_a_connection_whose_head_never_comes_is_closed(sent: bytes) -> None:
+    config = uvicorn.Config(_lengths, log_config=None, lifespan="off", timeout_keep_alive=1)
+    config.load()
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: JoiningProtocol(config, ServerState(), {}), sock=ours)
+        await loop.sock_sendall(theirs, sent)
+        with contextlib.suppress(ConnectionResetError):
+            while await asyncio.wait_for(loop.sock_recv(theirs, 1_000), LIMIT_S):
+                pass  # the answer to what was whole

@@ -23,6 +23,19 @@ class JoiningProtocol(HttpToolsProtocol):
         self._goes_on = False
         self._kept = 0
         super().connection_made(JoiningTransport(transport))
+        self._head_due = self.loop.call_later(self.timeout_keep_alive, self._no_head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._head_due.cancel()
+        super().connection_lost(exc)
+
+    def _no_head(self) -> None:
+        # As long as a connection may rest between requests: who sends nothing, or too slowly, is let go.
+        if self.cycle is not None and not self.cycle.response_complete:  # the request before it goes on
+            self._head_due = self.loop.call_later(self.timeout_keep_alive, self._no_head)
+        else:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Parses what came. A head, or what follows a body, that does not end is refused: it would be kept,
@@ -40,11 +53,14 @@ class JoiningProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         self._goes_on = True
+        if self._head_due.cancelled():
+            self._head_due = self.loop.call_later(self.timeout_keep_alive, self._no_head)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """Its head is there."""
         self._goes_on = True
+        self._head_due.cancel()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
