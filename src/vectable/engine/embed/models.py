@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import get_args
+from weakref import WeakValueDictionary
 
 from vectable.config import Settings
 from vectable.errors import InvalidInput, ModelNotFound, Unsupported, VectableError
@@ -44,7 +45,8 @@ class Models:
         self._by_name: dict[str, EmbeddingProvider] = {}
         self._by_id: dict[str, EmbeddingProvider] = {}
         self._let_go: dict[str, Known] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        # As long as somebody holds or awaits them: anybody may ask for any number of names.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._used_at: dict[str, float] = {}
         """When those that may be unloaded were last used; a provider of one's own is not among them."""
         self._image_fails = False
@@ -128,7 +130,8 @@ class Models:
             canonical = self._resolve(name).id
         except ModelNotFound:
             canonical = name  # not known without asking the model hub, which loading does
-        async with self._locks.setdefault(canonical, asyncio.Lock()):
+        lock = self._locks.setdefault(canonical, asyncio.Lock())
+        async with lock:
             provider = self._by_id.get(canonical)
             if provider is None:
                 provider = await self._load(name)
