@@ -312,7 +312,7 @@ async def test_a_change_that_cannot_be_finished_now_is_finished_later(
     """A crash in the middle of a change, then a process that may only read."""
     await _table(engine)
 
-    async def die(*_: Any) -> None:
+    async def die(*_: Any, **_options: Any) -> None:
         raise asyncio.CancelledError
 
     with monkeypatch.context() as patch:
