@@ -9,7 +9,6 @@ from typing import Any
 from vectable.backends.compared import native
 from vectable.backends.compile.filter import Filter
 from vectable.backends.postgres.layout import Layout
-from vectable.backends.postgres.order import order_by
 from vectable.backends.postgres.scan import scan_sql
 from vectable.backends.postgres.select import SqlRow, selection
 from vectable.backends.postgres.unchanged import current_sql, get_unchanged
@@ -35,10 +34,9 @@ async def page(
     if limit > BATCH or not native(layout.table, order):
         return None
     chosen = selection(layout, columns, versions)
-    _, ordered = order_by(layout.table, order)
-    if not _is_planned_once(layout, [*chosen.versions, *condition.versions, *ordered]):
+    tail, params, cells = scan_sql(layout, chosen, condition, order, after, limit)
+    if not _is_planned_once(layout, cells):
         return None
-    tail, params = scan_sql(layout, chosen, condition, order, after, limit)
     rows = await _rows(driver, layout, chosen.expressions, tail, params, noted)
     if rows:
         return chosen.batch(rows) if rows[0][-1] else None

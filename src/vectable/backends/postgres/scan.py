@@ -20,18 +20,18 @@ def scan_sql(
     order: Sequence[OrderTerm],
     after: Position | None,
     limit: int | None,
-) -> tuple[str, list[Any]]:
-    """What stands behind the list of `chosen` for the rows passing `condition` behind `after`, in order, and
-    its parameters."""
+) -> tuple[str, list[Any], list[str]]:
+    """What stands behind the list of `chosen` for the rows passing `condition` behind `after`, in order; its
+    parameters; the versions whose cells it reads."""
     table = layout.table
     ordering, needed = order_by(table, order)
     text, params = condition.text, list(condition.params)
     if after is not None:
         behind, more = after_sql(table, order, after, len(params) + 1)
         text, params = f"({text}) AND {behind}", params + more
-    tables = layout.joined([*chosen.versions, *condition.versions, *needed])
-    sql = f"{tables} WHERE {text} ORDER BY {ordering}"
+    versions = [*chosen.versions, *condition.versions, *needed]
+    sql = f"{layout.joined(versions)} WHERE {text} ORDER BY {ordering}"
     if limit is not None:
         params.append(limit)
         sql = f"{sql} LIMIT ${len(params)}::bigint"
-    return sql, params
+    return sql, params, versions

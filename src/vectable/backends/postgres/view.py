@@ -127,7 +127,7 @@ class PostgresView:
                     yield batch
             return
         chosen = selection(self._layout, columns, versions)
-        tail, params = scan_sql(self._layout, chosen, where.native, order, after, limit)
+        tail, params, _ = scan_sql(self._layout, chosen, where.native, order, after, limit)
         sql = f"SELECT {chosen.expressions} {tail}"
         if limit is not None and limit <= BATCH:
             yield chosen.batch(await self.rows(sql, params))
