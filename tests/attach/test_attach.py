@@ -241,10 +241,11 @@ async def test_detaching_leaves_nothing_of_ours(
 async def test_what_is_ours_goes_with_the_last_who_has_the_database_open(
     owner: Owner, postgres_url: str
 ) -> None:
-    """Also where that is not who detached the table, or who did was killed before it could clear up."""
+    """Also where that is not who detached the table, or who did was killed before it could clear up; and
+    whatever they call their connections."""
     await owner.execute("DROP EXTENSION vector;" + BOOKS)
     before = dump(postgres_url)
-    first = await connect_async(postgres_url, fake_embeddings=True)
+    first = await connect_async(f"{postgres_url} application_name=first", fake_embeddings=True)
     async with await connect_async(postgres_url, fake_embeddings=True) as second:
         await second.attach("shop.books", embed="title")
         await second.detach("books")

@@ -38,6 +38,9 @@ READ_ALIKE = {
 """Settings under which values are the same text for everybody, whatever the database or the role has set."""
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _GRACE_S = 30.0
+PRESENCE = 0x5645435453454E54
+"""Each connection of ours holds this advisory lock, shared: so whoever would remove what is for all sees that
+others are there, whatever they call themselves. ASCII "VECTSENT"."""
 """A server stops a statement that takes too long itself; one that has not by then is not there."""
 _PORTION = 96 << 10
 """The driver sends so much at once; for more it waits until there is room, and that wait may not end."""
@@ -111,7 +114,8 @@ async def connect(
     statement_cache: int = 256,
 ) -> Connection:
     """A connection whose session is as ours are: UTC, our schema and pgvector's on the search path, no
-    just-in-time compilation. `vector_schema` None: pgvector is not there yet, so vectors cannot be read.
+    just-in-time compilation, and PRESENCE held, shared. `vector_schema` None: pgvector is not there yet, so
+    vectors cannot be read.
 
     The errors are the driver's: translate them. Raises InvalidInput for files the address names in vain,
     TimeoutError where it takes longer than the address allows, BackendError as `first_connection` does."""
@@ -133,8 +137,9 @@ async def connect(
     try:
         connection.be_told_of_its_end()
         connection.send_ahead()
-        if vector_schema is not None:
-            async with asyncio.timeout(address.connect_timeout_s):
+        async with asyncio.timeout(address.connect_timeout_s):
+            await connection.execute(f"SELECT pg_catalog.pg_advisory_lock_shared({PRESENCE})")
+            if vector_schema is not None:
                 await connection.set_type_codec(
                     "vector",
                     schema=vector_schema,

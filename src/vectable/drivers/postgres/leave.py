@@ -6,7 +6,7 @@ import asyncio
 
 from asyncpg import exceptions as pg
 
-from vectable.drivers.postgres.connection import Connection
+from vectable.drivers.postgres.connection import PRESENCE, Connection
 from vectable.drivers.postgres.migrations import LOCK
 from vectable.drivers.postgres.names import SCHEMA, literal, ours, quote
 
@@ -41,18 +41,13 @@ _HAS_TABLES = (
     "SELECT EXISTS (SELECT FROM vectable.tables)"
     " OR EXISTS (SELECT FROM vectable.state WHERE key LIKE 'table/%')"
 )
-_OTHERS = (
-    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()"
-    " AND pid <> pg_backend_pid() AND application_name = current_setting('application_name'))"
-)
 
 
 async def _alone(connection: Connection) -> bool:
     for _ in range(_LOOKS):
-        # What has been closed a moment ago may still be listed; within a transaction the list stays as it is.
-        await connection.execute("SELECT pg_stat_clear_snapshot()")
-        if not await connection.fetchval(_OTHERS):
+        if await connection.fetchval(f"SELECT pg_catalog.pg_try_advisory_xact_lock({PRESENCE})"):
             return True
+        # The server may still be about to end what was closed a moment ago.
         await asyncio.sleep(_PAUSE_S)
     return False
 
