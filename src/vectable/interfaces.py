@@ -263,6 +263,10 @@ class TokenizingProvider(EmbeddingProvider, Protocol):
     async def embed_tokens(self, ids: Sequence[NDArray[np.int64]]) -> Matrix:
         """`embed` of what `tokenize` gave."""
 
+    def counter(self) -> Callable[[Sequence[Item], Purpose], list[int]]:
+        """Counts tokens as `tokenize` finds them, without the weights: it keeps nothing else of the model in
+        memory."""
+
 
 @runtime_checkable
 class RemoteEmbeddingProvider(EmbeddingProvider, Protocol):

@@ -19,16 +19,16 @@ from vectable import providers
 from vectable.config import Settings
 from vectable.engine.embed import Embedder
 from vectable.errors import InvalidInput, ModelNotFound, Unsupported
-from vectable.interfaces import Purpose
+from vectable.interfaces import Purpose, VectorCache
 from vectable.providers.hashing import HashingProvider
-from vectable.state.memory import NoVectorCache
+from vectable.state.memory import MemoryVectorCache, NoVectorCache
 
 PURPOSES: tuple[Purpose, ...] = ("document", "query")
 
 
-def embedder(tmp_path: Path, **settings: Any) -> Embedder:
+def embedder(tmp_path: Path, cache: VectorCache | None = None, **settings: Any) -> Embedder:
     found = Settings(cache_dir=str(tmp_path / "cache"), fake_embeddings=False, **settings)
-    return Embedder(providers, found, NoVectorCache())
+    return Embedder(providers, found, cache or NoVectorCache())
 
 
 async def test_several_at_once_each_loaded_on_first_use_and_unloaded_when_told(tmp_path: Path) -> None:
@@ -115,6 +115,22 @@ async def test_what_is_cached_does_not_wait_for_a_model_that_was_let_go(tmp_path
         np.testing.assert_array_equal(again.vectors, encoded.vectors)
     assert engine.encode_at_hand(["a plane"]) is None
     assert engine.models.loaded_ids() == []
+    await engine.close()
+
+
+async def test_what_is_on_disk_alone_does_not_wait_for_it_either(tmp_path: Path) -> None:
+    settings = {"text_model": str(write_tiny_bert(tmp_path / "text")), "cache_max_size": 1}
+    engine = embedder(tmp_path, cache=MemoryVectorCache(), **settings)
+    texts = ["a man", "a plane", "a man"]
+    first = await engine.encode(texts, count=True)
+    await engine.cache_settled()
+    await engine.unload(None)
+    again = await engine.encode(texts, count=True)
+    np.testing.assert_array_equal(again.vectors, first.vectors)
+    assert (again.cached, again.tokens, again.tokens_read) == ([True] * 3, 0, first.tokens_read)
+    assert engine.models.loaded_ids() == []
+    assert not all((await engine.encode(["a man", "another"])).cached)
+    assert len(engine.models.loaded_ids()) == 1
     await engine.close()
 
 

@@ -80,6 +80,11 @@ class OnnxTextProvider:
             )
         return self._tokenization.encode_each(items, self.prompt(purpose))
 
+    def counter(self) -> Callable[[Sequence[Item], Purpose], list[int]]:
+        """As of a `TokenizingProvider`."""
+        tokenization, prompts = self._tokenization, self._config.prompts
+        return lambda items, purpose: [len(ids) for ids in tokenization.encode_each(items, prompts[purpose])]
+
     async def embed_tokens(self, ids: Sequence[TokenIds]) -> Matrix:
         """As `embed`, of what `tokenize` gave."""
         return await self._worker.run(lambda cancelled: self._run(ids, cancelled))

@@ -11,16 +11,16 @@ from typing import Any, cast
 
 from vectable.config import Settings
 from vectable.core.meter import UNMETERED, Meter
-from vectable.core.recipe import content_key
 from vectable.core.vectors import from_bytes, normalize, to_bytes
 from vectable.engine.embed.claims import Claims
-from vectable.engine.embed.encoded import Cost, Encoded, encoded, kind_of, naming
-from vectable.engine.embed.models import Known, Models
+from vectable.engine.embed.encoded import Cost, Encoded, encoded, naming
+from vectable.engine.embed.hits import Hits, content_keys
+from vectable.engine.embed.models import Models
 from vectable.engine.embed.outcomes import Failure
 from vectable.engine.embed.passes import Call, Passes, Step, token_lengths
 from vectable.engine.embed.remote import RemoteRun
 from vectable.engine.embed.tiers import CacheTiers
-from vectable.errors import ProviderError, Unsupported
+from vectable.errors import ProviderError
 from vectable.interfaces import (
     EmbeddingProvider,
     Item,
@@ -75,6 +75,7 @@ class Embedder:
         self._tiers = CacheTiers(
             cache, settings.cache_max_size, settings.cache_ttl_ms, settings.persistent_cache_bytes
         )
+        self._hits = Hits(self.models, self._tiers)
         self._meter = meter
         self._budget = settings.embed_batch_tokens
         self._most = settings.batch_size
@@ -127,8 +128,12 @@ class Embedder:
         """Vectors for `items`, each of Euclidean length 1 unless told otherwise. `cache` false neither reads
         nor writes the cache. Raises the first item's error when one fails: ModelNotFound, Unsupported,
         ProviderError, InvalidInput."""
+        if cache:
+            found = await self._hits.without_model(items, model, purpose, normalize_vectors, count)
+            if found is not None:
+                return found
         provider = await self.models.provider(model)
-        keys = self.content_keys(provider, items, purpose)
+        keys = content_keys(provider, items, purpose)
         known = await self._tiers.get_many(keys) if cache else {}
         work = await self._compute(provider, items, keys, known, purpose, cache, None, shared=cache)
         for position, key in enumerate(keys):
@@ -149,15 +154,7 @@ class Embedder:
     ) -> Encoded | None:
         """What `encode` gives, without waiting for anything, where the model is or was loaded and the cache's
         memory tier has all; else None. Raises Unsupported, InvalidInput."""
-        provider = self.models.at_hand(model)
-        if provider is None:
-            return None
-        keys = self.content_keys(provider, items, purpose)
-        known = self._tiers.at_hand(keys)
-        if known is None:
-            return None
-        raw = [known[key] for key in keys]
-        return encoded(provider, raw, [True] * len(keys), normalize_vectors)
+        return self._hits.at_hand(items, model, purpose, normalize_vectors)
 
     async def _count(
         self,
@@ -187,7 +184,7 @@ class Embedder:
         """Stored vectors for documents, or a Failure per item: one bad item costs the others nothing.
         `read_cache` false computes anew but keeps the result."""
         provider = await self.models.provider(model)
-        keys = self.content_keys(provider, items, "document")
+        keys = content_keys(provider, items, "document")
         known = await self._tiers.get_many(keys) if use_cache and read_cache else {}
         if step is not None and known:
             step(sum(key in known for key in keys))
@@ -213,20 +210,6 @@ class Embedder:
         """Stored vectors the cache already holds, by content key."""
         found = await self._tiers.get_many(wants)
         return {key: stored_form(vector, normalized) for key, vector in found.items()}
-
-    def content_keys(
-        self, provider: EmbeddingProvider | Known, items: Sequence[Item], purpose: Purpose
-    ) -> list[bytes]:
-        """One content key per item. Raises Unsupported for items the model cannot take."""
-        for item in items:
-            kind = kind_of(item)
-            if kind not in provider.modalities:
-                raise Unsupported(
-                    f"model {provider.model.id} does not embed {kind if kind == 'tokens' else kind + 's'}",
-                    hint=f"it takes {' and '.join(sorted(provider.modalities))}",
-                )
-        identity, prompt = str(provider.model), provider.prompt(purpose)
-        return [content_key(identity, prompt, item) for item in items]
 
     async def _compute(
         self,

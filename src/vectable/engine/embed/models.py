@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import get_args
 from weakref import WeakValueDictionary
 
@@ -13,22 +13,26 @@ from vectable.config import Settings
 from vectable.errors import InvalidInput, ModelNotFound, Unsupported, VectableError
 from vectable.interfaces import (
     EmbeddingProvider,
+    Item,
     ModelCard,
     ModelIdentity,
     ModelLibrary,
     Purpose,
     RemoteEmbeddingProvider,
+    TokenizingProvider,
 )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Known:
-    """What is remembered of a model whose weights were let go: enough to find its vectors in the cache."""
+    """What is remembered of a model whose weights were let go: enough to find its vectors in the cache, and
+    to count tokens where that needs no weights."""
 
     model: ModelIdentity
     dimensions: int
     modalities: frozenset[str]
     prompts: Mapping[Purpose, str]
+    counted: Callable[[Sequence[Item], Purpose], list[int]] | None
 
     def prompt(self, purpose: Purpose) -> str:
         """As of the model."""
@@ -193,7 +197,8 @@ class Models:
         gone = self._by_id.pop(id)
         del self._used_at[id]
         prompts: dict[Purpose, str] = {purpose: gone.prompt(purpose) for purpose in get_args(Purpose)}
-        known = Known(gone.model, gone.dimensions, gone.modalities, prompts)
+        counted = gone.counter() if isinstance(gone, TokenizingProvider) else None
+        known = Known(gone.model, gone.dimensions, gone.modalities, prompts, counted)
         self._let_go |= {name: known for name, provider in self._by_name.items() if provider is gone}
         self._by_name = {n: p for n, p in self._by_name.items() if p.model.id != id}
         if self.on_unload is not None:

@@ -110,6 +110,15 @@ class CacheTiers:
         self.hits += len(keys)
         return found
 
+    async def all_of(self, keys: Sequence[bytes]) -> dict[bytes, bytes] | None:
+        """All of the vectors, where the two tiers have all; else None, and nothing is counted."""
+        found = {key: vector for key in keys if (vector := self._just_computed(key)) is not None}
+        found |= await self.look_again([key for key in dict.fromkeys(keys) if key not in found])
+        if any(key not in found for key in keys):
+            return None
+        self.hits += len(keys)
+        return found
+
     def _just_computed(self, key: bytes) -> bytes | None:
         unwritten = self._unwritten.get(key)
         return self._memory.get(key) if unwritten is None else unwritten[0]
