@@ -22,7 +22,7 @@ from vectable.errors import (
     Unsupported,
 )
 from vectable.providers import weights
-from vectable.providers.weights import Located, checked_sha256, locate
+from vectable.providers.weights import Located, checked_sha256, hub_cache, locate
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -199,8 +199,9 @@ def test_an_unknown_model_is_not_found_and_known_ones_are_named() -> None:
 @pytest.mark.usefixtures("hub")
 def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ModelUnavailable, match="HF_HUB_OFFLINE is set"):
+    with pytest.raises(ModelUnavailable, match="HF_HUB_OFFLINE is set") as refused:
         providers.load("all-mpnet-base-v2")
+    assert str(hub_cache()) not in refused.value.detail, "who asks over the network reads it too"
 
 
 @pytest.mark.usefixtures("hub")

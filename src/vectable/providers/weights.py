@@ -122,6 +122,10 @@ def usable_weights(directory: Path) -> Path | None:
     return path if path.is_file() and buildable(read_json(directory / "config.json")) else None
 
 
+HUB_CACHE = "HF_HUB_CACHE, or hub in HF_HOME"
+"""Where that is, for those who ask over the network too: by what decides it, not by name."""
+
+
 def hub_cache() -> Path:
     """The directory in which the hub's own libraries keep models, by their environment variables."""
     environ = os.environ
