@@ -115,6 +115,21 @@ async def test_what_came_back_before_an_outage_is_kept() -> None:
         await own.encode(texts, "m")
 
 
+async def test_when_who_asked_first_goes_away_the_other_asks() -> None:
+    remote = SimulatedRemote()
+    remote.open.clear()
+    shared = embedder(remote)
+    first = asyncio.create_task(shared.encode(["a text"], "m"))
+    others = [asyncio.create_task(shared.encode(["a text"], "m")) for _ in range(3)]
+    await until(lambda: remote.sent)
+    first.cancel()
+    await until(lambda: len(remote.sent) == 2)
+    remote.open.set()
+    vectors = [found.vectors for found in await asyncio.gather(*others)]
+    assert all((v == vectors[0]).all() for v in vectors)
+    assert remote.sent == [["a text"]] * 2
+
+
 async def test_of_two_processes_one_pays() -> None:
     remote, state, cache = SimulatedRemote(), MemoryState(), MemoryVectorCache()
     remote.open.clear()

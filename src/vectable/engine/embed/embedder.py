@@ -20,7 +20,6 @@ from vectable.engine.embed.outcomes import Failure
 from vectable.engine.embed.passes import Call, Passes, Step, token_lengths
 from vectable.engine.embed.remote import RemoteRun
 from vectable.engine.embed.tiers import CacheTiers
-from vectable.errors import ProviderError
 from vectable.interfaces import (
     EmbeddingProvider,
     Item,
@@ -84,7 +83,8 @@ class Embedder:
         # Work under way holds its model, and lets go of it when it is done.
         self.models.on_unload = self._unloaded
         self.models.in_use = self._in_use
-        self._in_flight: dict[bytes, asyncio.Future[bytes | Failure]] = {}
+        self._in_flight: dict[bytes, asyncio.Future[bytes | Failure | None]] = {}
+        """At models elsewhere; None: whoever had asked for it went away."""
 
     async def card(self, model: str | None) -> ModelCard:
         """What is known of a model. Raises ModelNotFound."""
@@ -304,21 +304,19 @@ class Embedder:
         shared: bool,
     ) -> _Work:
         work = _Work()
-        theirs = {key: self._in_flight[key] for key in todo if key in self._in_flight}
-        mine = {key: position for key, position in todo.items() if key not in theirs}
-        loop = asyncio.get_running_loop()
-        for key in mine:
-            self._in_flight[key] = loop.create_future()
-        try:
-            await self._run_remote(provider, items, mine, purpose, store, shared, work, step, counts)
-        finally:
-            for key in mine:
-                lost = Failure(ProviderError("the embedding was abandoned", hint="try again"))
-                future = self._in_flight.pop(key)
-                if not future.done():
-                    future.set_result(work.results.get(key, lost))
-        for key, future in theirs.items():
-            work.results[key] = await asyncio.shield(future)
+        while left := {key: position for key, position in todo.items() if key not in work.results}:
+            theirs = {key: self._in_flight[key] for key in left if key in self._in_flight}
+            mine = {key: position for key, position in left.items() if key not in theirs}
+            self._in_flight |= {key: asyncio.Future() for key in mine}
+            try:
+                await self._run_remote(provider, items, mine, purpose, store, shared, work, step, counts)
+            finally:
+                for key in mine:
+                    future = self._in_flight.pop(key)
+                    if not future.done():
+                        future.set_result(work.results.get(key))
+            found = {key: await asyncio.shield(future) for key, future in theirs.items()}
+            work.results |= {key: result for key, result in found.items() if result is not None}
         return work
 
     async def _run_remote(
