@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 import weakref
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from tests.providers.clip_forms import write_clip
 from tests.providers.reference import write_tiny_bert
+from tests.waiting import LIMIT_S
 from vectable import providers
 from vectable.config import Settings
 from vectable.engine.embed import Embedder
@@ -131,6 +133,35 @@ async def test_what_is_on_disk_alone_does_not_wait_for_it_either(tmp_path: Path)
     assert engine.models.loaded_ids() == []
     assert not all((await engine.encode(["a man", "another"])).cached)
     assert len(engine.models.loaded_ids()) == 1
+    await engine.close()
+
+
+async def test_a_model_comes_though_who_asked_for_it_first_goes_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, loads = threading.Event(), threading.Event(), 0
+
+    def load(*args: Any, **kwargs: Any) -> Any:
+        nonlocal loads
+        loads += 1
+        begun.set()
+        assert go_on.wait(LIMIT_S)
+        return original(*args, **kwargs)
+
+    original = providers.load
+    monkeypatch.setattr(providers, "load", load)
+    clip = str(write_clip(tmp_path / "clip"))
+    engine = embedder(tmp_path, image_model=clip)
+    for _ in range(2):
+        impatient = asyncio.create_task(engine.encode(["a man"], clip))
+        await asyncio.to_thread(begun.wait, LIMIT_S)
+        impatient.cancel()
+        await asyncio.wait([impatient])
+    image, waiting = engine.models.image(), asyncio.create_task(engine.encode(["a man"], clip))
+    go_on.set()
+    assert image == clip, "nothing is wrong with it"
+    assert (await waiting).dimensions == 12
+    assert loads == 1
     await engine.close()
 
 

@@ -6,11 +6,11 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import get_args
-from weakref import WeakValueDictionary
 
 from vectable.config import Settings
-from vectable.errors import InvalidInput, ModelNotFound, Unsupported, VectableError
+from vectable.errors import InvalidInput, ModelNotFound, ProviderError, Unsupported, VectableError
 from vectable.interfaces import (
     EmbeddingProvider,
     Item,
@@ -49,8 +49,8 @@ class Models:
         self._by_name: dict[str, EmbeddingProvider] = {}
         self._by_id: dict[str, EmbeddingProvider] = {}
         self._let_go: dict[str, Known] = {}
-        # As long as somebody holds or awaits them: anybody may ask for any number of names.
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._loading: dict[str, asyncio.Task[EmbeddingProvider]] = {}
+        """Under way, by canonical id. Whoever waits may go away: the model is there for who asks next."""
         self._used_at: dict[str, float] = {}
         """When those that may be unloaded were last used; a provider of one's own is not among them."""
         self._image_fails = False
@@ -134,19 +134,25 @@ class Models:
             canonical = self._resolve(name).id
         except ModelNotFound:
             canonical = name  # not known without asking the model hub, which loading does
-        lock = self._locks.setdefault(canonical, asyncio.Lock())
-        async with lock:
-            provider = self._by_id.get(canonical)
-            if provider is None:
-                provider = await self._load(name)
-                if not isinstance(provider, RemoteEmbeddingProvider):
-                    self._used_at[provider.model.id] = time.monotonic()
-            self.add(name, provider)
+        provider = self._by_id.get(canonical)
+        if provider is None:
+            loading = self._loading.get(canonical)
+            if loading is None:
+                loading = self._loading[canonical] = asyncio.create_task(self._load(name))
+                loading.add_done_callback(partial(self._loaded, canonical))
+            provider = await _unless_closed(loading)
+        if self._by_id.get(provider.model.id) is provider:  # it may have been let go meanwhile
+            self._by_name[name] = provider
         self.touch(provider.model.id)
         return provider
 
+    def _loaded(self, canonical: str, loading: asyncio.Task[EmbeddingProvider]) -> None:
+        del self._loading[canonical]
+        if not loading.cancelled():
+            loading.exception()  # seen, though nobody waits for it any more
+
     async def _load(self, name: str) -> EmbeddingProvider:
-        fails = True
+        fails = False
         try:
             provider = await asyncio.to_thread(
                 self._library.load,
@@ -156,11 +162,17 @@ class Models:
                 fake=self._fake,
                 progress=self.on_download,
             )
-            fails = False
-            return provider
+        except Exception:
+            fails = True
+            raise
         finally:
             if name == self._settings.image_model:
                 self._image_fails = fails
+        if not isinstance(provider, RemoteEmbeddingProvider):
+            self._used_at[provider.model.id] = time.monotonic()
+        self.add(name, provider)
+        self.touch(provider.model.id)
+        return provider
 
     def touch(self, id: str) -> None:
         """Notes that the model is used now."""
@@ -228,8 +240,21 @@ class Models:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for loading in self._loading.values():
+            loading.cancel()
         for provider in self._by_id.values():
             await provider.close()
         self._by_id.clear()
         self._by_name.clear()
         self._used_at.clear()
+
+
+async def _unless_closed(loading: asyncio.Task[EmbeddingProvider]) -> EmbeddingProvider:
+    """What is loaded; that goes on though this wait is cancelled. Raises ProviderError once it is given up."""
+    try:
+        return await asyncio.shield(loading)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ProviderError("the embedder was closed") from None
