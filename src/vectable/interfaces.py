@@ -264,15 +264,13 @@ class TokenizingProvider(EmbeddingProvider, Protocol):
         """`embed` of what `tokenize` gave."""
 
     def counter(self) -> Callable[[Sequence[Item], Purpose], list[int]]:
-        """Counts tokens as `tokenize` finds them, without the weights: it keeps nothing else of the model in
-        memory."""
+        """Counts tokens as `tokenize` finds them; it keeps nothing else of the model in memory."""
 
 
 @runtime_checkable
 class RemoteEmbeddingProvider(EmbeddingProvider, Protocol):
-    """A model served elsewhere: each call is a request, several may be under way, and one may fail for
-    reasons that have nothing to do with its items (EndpointError). A row that is not finite is an item that
-    the model could not embed."""
+    """A model served elsewhere: each call is a request, several may be under way. One may fail for reasons
+    beside its items (EndpointError). A row that is not finite is an item that could not be embedded."""
 
     @property
     def paid(self) -> bool:
@@ -299,8 +297,7 @@ class ModelLibrary(Protocol):
     """Models by name."""
 
     def resolve(self, name: str, *, allow_paths: bool = False, fake: bool | None = None) -> ModelCard:
-        """What is known of a model, without loading it. Raises InvalidInput, ModelNotFound,
-        ModelUnavailable."""
+        """What is known of a model not loaded. Raises InvalidInput, ModelNotFound, ModelUnavailable."""
 
     def known_models(self, fake: bool | None = None) -> list[ModelCard]: ...
     def load(

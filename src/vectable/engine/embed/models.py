@@ -250,7 +250,7 @@ class Models:
 
 
 async def _unless_closed(loading: asyncio.Task[EmbeddingProvider]) -> EmbeddingProvider:
-    """What is loaded; that goes on though this wait is cancelled. Raises ProviderError once it is given up."""
+    """What is loaded; that goes on though this wait is cancelled. Raises ProviderError if it is given up."""
     try:
         return await asyncio.shield(loading)
     except asyncio.CancelledError:
