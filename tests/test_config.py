@@ -60,6 +60,10 @@ def test_no_file_is_read_unless_named(tmp_path: Path, monkeypatch: pytest.Monkey
         Settings.from_environment({"VECTABLE_ENV_FILE": "broken"})
     with pytest.raises(InvalidInput, match="no such file cannot be read: it is no file"):
         Settings.from_environment({"VECTABLE_ENV_FILE": "no such file"})
+    for line in ("PORT=soon", "VECTABLE_RELOAD=soon"):
+        (tmp_path / ".env").write_text(line, "utf-8")
+        with pytest.raises(InvalidInput, match=f"^.env: {line.replace('=', '=.')}"):
+            Settings.from_environment({"VECTABLE_ENV_FILE": ".env"})
     (tmp_path / ".env").unlink()
     assert Settings.from_environment({"VECTABLE_ENV_FILE": ".env"}).port == 3_000, "it need not be there"
 

@@ -38,6 +38,20 @@ def test_it_serves_the_database_until_stopped(books: CommandLine, stop: signal.S
     assert (process.returncode, err) == (0, "")
 
 
+def test_a_log_for_programs_is_nothing_but_objects(books: CommandLine) -> None:
+    flags = ("--log-format", "json", "--log-level", "info", "--no-preload")
+    with books.start("serve", "--port", "0", *flags) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().rpartition(" ")[2].strip()
+            assert httpx.get(f"{url}/health", timeout=100).status_code == 200
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    assert [json.loads(line)["message"] for line in err.splitlines()] == ["request"]
+
+
 def test_it_serves_others_only_when_told_so(books: CommandLine) -> None:
     done = books("serve", "--host", "0.0.0.0", "--port", "0")
     assert done.returncode == 1

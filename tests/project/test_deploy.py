@@ -95,6 +95,8 @@ def test_the_image_is_built_from_what_is_there() -> None:
     declared = (ROOT / "pyproject.toml").read_text("utf-8")
     assert all(re.search(rf"^{extra} = \[", declared, re.MULTILINE) for extra in extras[1].split(","))
     assert re.search(r"^USER (?!0|root)", DOCKERFILE, re.MULTILINE)
+    # It would win over the PORT that hosting platforms give.
+    assert not re.search(r"\bVECTABLE_PORT=", DOCKERFILE)
     entry = json.loads(re.search(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.MULTILINE)[1])  # type: ignore[index]
     command = json.loads(re.search(r"^CMD (.+)$", DOCKERFILE, re.MULTILINE)[1])  # type: ignore[index]
     assert entry == ["vectable"] and command[0] in _COMMANDS

@@ -7,7 +7,9 @@ import shutil
 import socket
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -42,6 +44,28 @@ def test_a_read_only_system_is_enough(tmp_path: Path) -> None:
         pytest.skip("mounting is not permitted here")
     assert done.returncode == 0, done.stderr
     assert (data / "db" / "vectable.db").exists()
+
+
+def test_the_health_check_asks_no_proxy() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Ready) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        port = str(server.server_address[1])
+        environment = {
+            **os.environ,
+            "VECTABLE_PORT": port,
+            "http_proxy": "http://127.0.0.1:9",
+            "no_proxy": "",
+            "NO_PROXY": "",
+        }
+        done = subprocess.run([sys.executable, HEALTHCHECK], capture_output=True, env=environment, timeout=60)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+
+
+class _Ready(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health/ready" else 404)
+        self.end_headers()
 
 
 def test_the_health_check_fails_where_nobody_answers() -> None:

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,6 +159,25 @@ def test_renewed_certificates_are_taken(authority: trustme.CA, tmp_path: Path) -
     assert not certificate.refresh(), "what was there is kept"
     Path(cert).unlink()
     assert not certificate.refresh()
+
+
+def test_a_certificate_whose_key_is_still_to_come_is_not_taken(authority: trustme.CA, tmp_path: Path) -> None:
+    cert, key = write_certificate(authority, tmp_path)
+    certificate = Certificate(cert, key)
+    before = Path(key).read_bytes()
+    write_certificate(authority, tmp_path, "other.example")
+    Path(key).write_bytes(before)
+    os.utime(cert, ns=(1, 1))
+    assert not certificate.refresh()
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusting.wrap_bio(to_client, to_server, server_hostname="localhost")
+    server = certificate.context.wrap_bio(to_server, to_client, server_side=True)
+    for side in (client, server, client):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    assert client.version() == "TLSv1.3", "the old certificate serves on"
 
 
 def test_unusable_files_are_named(authority: trustme.CA, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import vectable
 from tests.waiting import LIMIT_S, until
 from vectable.config import Settings
 from vectable.database import Database
@@ -31,9 +32,9 @@ from vectable.errors import InvalidInput
 from vectable.server.access import LOOK_AGAIN_S
 from vectable.server.limits import Limits, share_of
 from vectable.server.metrics import Metrics
-from vectable.server.metrics.shared import forget_process
+from vectable.server.metrics.shared import forget_process, note_start
 from vectable.server.run import listen
-from vectable.server.supervise import supervise
+from vectable.server.supervise import _hear, _stamp, _Worker, supervise
 
 T = TypeVar("T")
 PROGRAM = [sys.executable, "-m", "vectable.cli"]
@@ -238,6 +239,33 @@ def test_a_database_in_memory_cannot_be_shared() -> None:
         supervise(Settings(db="memory:", workers=2), listener, lambda: None)
 
 
+def test_a_worker_that_comes_later_knows_since_when_the_server_runs(tmp_path: Path) -> None:
+    note_start(tmp_path)
+    first, replaced = Metrics(tmp_path), Metrics(tmp_path)
+    assert first.started == replaced.started < time.monotonic()
+    assert Metrics().started > first.started
+
+
+def test_the_code_is_looked_at_past_what_editors_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.py").touch()
+    (tmp_path / ".#a.py").symlink_to("somebody@nowhere:1")
+    monkeypatch.setattr(vectable, "__file__", str(tmp_path / "__init__.py"))
+    stamp = _stamp()
+    os.utime(tmp_path / "a.py", ns=(1, 1))
+    assert _stamp() != stamp
+
+
+def test_what_a_library_prints_neither_stops_a_worker_nor_hides_that_it_is_ready() -> None:
+    printing = "print('a library greets'); print('ready', flush=True); print('x' * (1 << 20))"
+    process = subprocess.Popen([sys.executable, "-c", printing], stdout=subprocess.PIPE, text=True)
+    worker = _Worker(process, threading.Event())
+    _hear(worker)
+    assert worker.ready.is_set()
+    assert process.wait(LIMIT_S) == 0
+
+
 def test_what_processes_did_outlives_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = Metrics(tmp_path), Metrics(tmp_path)
     held = [metrics.gauge("held", "What is held.") for metrics in (one, two)]
@@ -257,7 +285,10 @@ def test_what_processes_did_outlives_them(tmp_path: Path, monkeypatch: pytest.Mo
     assert both["vectable_requests_total"] == 2
     assert both["vectable_request_seconds_sum"] == 1.0
     assert both["vectable_held"] == 30.0
-    forget_process(tmp_path, 1)
+    with (tmp_path / "1.json").open(encoding="utf-8") as reader:
+        before = (tmp_path / "1.json").read_text("utf-8")
+        forget_process(tmp_path, 1)
+        assert reader.read() == before, "who reads it meanwhile has it whole"
     alone = found()
     assert alone["vectable_requests_total"] == 2
     assert alone["vectable_request_seconds_bucket"] == 2

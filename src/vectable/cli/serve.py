@@ -46,13 +46,19 @@ def serve_command(db: str, as_json: bool, with_postgres: Path | None, **given: A
 
     where = shown(db) if with_postgres is None else f"PostgreSQL in {with_postgres}"
 
+    told = not as_json
+
+    def tell(text: str) -> None:
+        if told:
+            note(text)
+
     def ready(url: str) -> None:
         if as_json:
             write_json({"url": url, "db": where, "docs": f"{url}/docs"})
         else:
             write(f"Vectable serves {where} at {url}")
             write(f"  tables   {url}/api/v1/tables\n  docs     {url}/docs\n  health   {url}/health")
-            note("Ctrl-C stops it.")
+            tell("Ctrl-C stops it.")
 
     # SIGTERM is obeyed as Ctrl-C is: the database is closed before the process ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -60,8 +66,8 @@ def serve_command(db: str, as_json: bool, with_postgres: Path | None, **given: A
         with database_of(db, with_postgres) as address:
             settings = Settings.from_environment(db=address, **given)
             log_to_standard_error(settings)
+            told = told and settings.log_format == "text"  # who reads objects reads nothing else
             serve(settings, ready=ready)
     except KeyboardInterrupt:
         pass  # how a server is stopped
-    if not as_json:
-        note("Stopped.")
+    tell("Stopped.")

@@ -53,7 +53,7 @@ def force(environ: Mapping[str, str] | None = None, **arguments: Any) -> list[Se
             found.append(Setting(name, given[name], "argument"))
             continue
         variable, value, source = _look_up(name, about, ((environ, ""), (kept, f"{file}: ")))
-        taken = default if variable is None else _read(variable, value, default, about)
+        taken = default if variable is None else _read(variable, value, source, default, about)
         if variable is not None:
             check_value(f"{source}={value!r}", taken, about)
         found.append(Setting(name, taken, source))
@@ -100,16 +100,16 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> Iterator[tupl
             yield variable, did_you_mean(variable, known, "variables")
 
 
-def _read(variable: str, text: str, default: Any, about: About) -> Any:
+def _read(variable: str, text: str, source: str, default: Any, about: About) -> Any:
     if about.words and variable == about.plain:
         return about.words.get(text.lower(), about.words[""])
     if isinstance(default, bool):
         if text.lower() in _TRUE | _FALSE:
             return text.lower() in _TRUE
-        raise InvalidInput(f"{variable}={text!r} is neither true nor false", hint="write 1 or 0")
+        raise InvalidInput(f"{source}={text!r} is neither true nor false", hint="write 1 or 0")
     if isinstance(default, int):
         try:
             return int(text)
         except ValueError:
-            raise InvalidInput(f"{variable}={text!r} is not a whole number") from None
+            raise InvalidInput(f"{source}={text!r} is not a whole number") from None
     return text

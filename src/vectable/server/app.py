@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +98,7 @@ def create_app(
     app.state.database = database
     app.state.access = access
     app.state.metrics = metrics
+    app.state.started = metrics.started
     app.state.guard = guard
     app.state.sampler = Sampler(metrics)
     app.state.repeats = Repeats(database.state)
@@ -118,7 +118,6 @@ def build_app(settings: Settings, limits: Limits, guard: Guard | None = None) ->
     )
     app.state.limits = limits
     app.state.fetcher = Fetcher(MAX_IMAGE)
-    app.state.started = time.monotonic()
     for module in _ROUTERS:
         # Added one by one, not as routers: a router in a router is searched twice.
         app.router.routes.extend(module.router.routes)

@@ -7,6 +7,7 @@ the cache and its own models; their metrics are summed up.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
@@ -29,7 +30,7 @@ from vectable.database import Database
 from vectable.errors import BackendError, InvalidInput
 from vectable.server.exposure import check_keys
 from vectable.server.metrics.measure import SHARED_DIRECTORY
-from vectable.server.metrics.shared import forget_process
+from vectable.server.metrics.shared import forget_process, note_start
 from vectable.storage import database_directory, in_server
 
 log = logging.getLogger("vectable.server")
@@ -87,6 +88,8 @@ class _Crew:
         self._workers: list[_Worker] = []
         self._deaths: list[float] = []
         self._shared = tempfile.mkdtemp(prefix="vectable-metrics-") if settings.workers > 1 else None
+        if self._shared:
+            note_start(Path(self._shared))
         self._code = _stamp() if settings.reload else 0
 
     def start(self, stop: threading.Event) -> None:
@@ -174,9 +177,8 @@ class _Crew:
                 worker.process.wait()
             if worker.process.returncode:
                 log.warning("worker %s ended with %s", worker.process.pid, worker.process.returncode)
-            for pipe in (worker.process.stdin, worker.process.stdout):
-                if pipe is not None:
-                    pipe.close()
+            if worker.process.stdin is not None:
+                worker.process.stdin.close()
             self._forget(worker)
 
     def stop(self) -> None:
@@ -190,11 +192,17 @@ class _Crew:
 
 
 def _hear(worker: _Worker) -> None:
-    if worker.process.stdout is not None and worker.process.stdout.readline() == "ready\n":
-        worker.ready.set()
+    # To its end: a library that prints would fill the pipe, and the worker wait for a reader.
+    with worker.process.stdout or contextlib.nullcontext(()) as said:
+        for line in said:
+            if line == "ready\n":
+                worker.ready.set()
 
 
 def _stamp() -> int:
     """Changes with any file of the package."""
-    files = Path(vectable.__file__).parent.rglob("*.py")
-    return hash(tuple(sorted((str(file), file.stat().st_mtime_ns) for file in files)))
+    found = []
+    for file in Path(vectable.__file__).parent.rglob("*.py"):
+        with contextlib.suppress(OSError):  # an editor's lock that links nowhere, or gone since it was listed
+            found.append((str(file), file.stat().st_mtime_ns))
+    return hash(tuple(sorted(found)))

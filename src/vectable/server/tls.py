@@ -19,8 +19,7 @@ class Certificate:
     def __init__(self, cert: str, key: str) -> None:
         """Raises InvalidInput, naming the file and what is wrong with it."""
         self._files = (cert, key)
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self.context = _context()
         self._stamp = self._load()
 
     def _load(self) -> tuple[int, ...]:
@@ -34,8 +33,10 @@ class Certificate:
                 raise InvalidInput(f"the {setting} {file!r} cannot be read: {reason}") from None
         stamp = tuple(Path(file).stat().st_mtime_ns for file in self._files)
         try:
-            # No password is asked for on a terminal that nobody watches.
-            self.context.load_cert_chain(cert, key, password=lambda: "")
+            # A context whose files do not fit loses what it had: tried on another, the one in use keeps it.
+            for context in (_context(), self.context):
+                # No password is asked for on a terminal that nobody watches.
+                context.load_cert_chain(cert, key, password=lambda: "")
         except (ssl.SSLError, ValueError) as error:
             reason = getattr(error, "reason", None) or "they hold no certificate and key"
             raise InvalidInput(
@@ -61,6 +62,12 @@ class Certificate:
             return False
         log.info("the certificate was renewed")
         return True
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
 
 
 def certificate_of(cert: str, key: str) -> Certificate | None:

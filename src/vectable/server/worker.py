@@ -7,6 +7,7 @@ on standard output. When standard input ends, its parent is gone, and so does it
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ from vectable.errors import VectableError
 from vectable.server.logs import log_to_standard_error
 from vectable.server.run import run_server, serve_listener
 from vectable.server.tls import certificate_of
+
+log = logging.getLogger("vectable.server")
 
 
 def main() -> int:
@@ -34,7 +37,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     except VectableError as error:
-        sys.stderr.write(f"a worker stopped: {error}\n")
+        log.error("a worker stopped: %s", error)
         return 1
     return 0
 

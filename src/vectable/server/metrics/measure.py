@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from vectable.core.meter import Stage
 from vectable.server.metrics.families import PREFIX, Counter, Family, Gauge, Histogram
-from vectable.server.metrics.shared import read_numbers, write_numbers
+from vectable.server.metrics.shared import read_numbers, started, write_numbers
 
 SHARED_DIRECTORY = "VECTABLE_METRICS_DIRECTORY"
 """Where the worker processes of one server keep their numbers: set by whoever starts them."""
@@ -32,6 +32,8 @@ class Metrics(Collector):
         """`shared`: the directory in which worker processes keep theirs; None: there are no others."""
         self._shared = shared
         self._lock = threading.Lock()
+        self.started = started(shared)
+        """When the whole server did, in seconds of `time.monotonic()`."""
         self.families: list[Family] = []
         """In the order they were made."""
         seconds, items, tokens = SECONDS, _ITEMS, _TOKENS

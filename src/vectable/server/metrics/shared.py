@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,23 @@ from vectable.server.metrics.families import Family, Labels
 
 log = logging.getLogger(__name__)
 _LASTING, _PASSING = "lasting", "passing"
+_BEGAN = "began"
 Numbers = dict[str, dict[Labels, Any]]
 """By the family's name."""
+
+
+def note_start(directory: Path) -> None:
+    """The server whose workers share the directory starts now."""
+    (directory / _BEGAN).write_text(str(time.monotonic()), "utf-8")
+
+
+def started(directory: Path | None) -> float:
+    """When the server of this process started, in seconds of `time.monotonic()`, which is one clock for all
+    processes of a machine. Now, where this process is all of it."""
+    if directory is not None:
+        with contextlib.suppress(OSError, ValueError):
+            return float((directory / _BEGAN).read_text("utf-8"))
+    return time.monotonic()
 
 
 def write_numbers(directory: Path, pid: int, families: Sequence[Family]) -> None:
@@ -27,13 +43,17 @@ def write_numbers(directory: Path, pid: int, families: Sequence[Family]) -> None
     for family in families:
         values = [[list(labels), value] for labels, value in family.values.items()]
         found[_LASTING if family.lives_on else _PASSING][family.name] = values
-    file = directory / f"{pid}.json"
-    passing = file.with_suffix(".new")
     try:
-        passing.write_text(json.dumps(found), "utf-8")
-        os.replace(passing, file)
+        _replace(directory / f"{pid}.json", found)
     except OSError as error:
         log.warning("metrics are not shared: %s", error)
+
+
+def _replace(file: Path, found: dict[str, Any]) -> None:
+    # At once: whoever reads half a file takes it for none, and a counter would go back.
+    passing = file.with_suffix(".new")
+    passing.write_text(json.dumps(found), "utf-8")
+    os.replace(passing, file)
 
 
 def read_numbers(directory: Path, but: int) -> list[Numbers]:
@@ -51,7 +71,7 @@ def forget_process(directory: Path, pid: int) -> None:
     file = directory / f"{pid}.json"
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(file.read_text("utf-8"))
-        file.write_text(json.dumps({**found, _PASSING: {}}), "utf-8")
+        _replace(file, {**found, _PASSING: {}})
 
 
 def _parsed(found: dict[str, Any]) -> Numbers:
