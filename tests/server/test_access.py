@@ -262,7 +262,7 @@ async def test_what_keys_are() -> None:
     assert key.tables == ["books", "shop.items"]
     assert key.reaches("main.books") and key.reaches("shop.items") and not key.reaches("items")
     assert await keys.recognise(token) == key
-    secret = token.rpartition("_")[2]
+    secret = token.removeprefix(f"vt_{key.id}_")
     for entry in (await state.scan("")).values():
         assert secret.encode() not in entry.value and token.encode() not in entry.value
     with pytest.raises(AlreadyExists):
