@@ -61,7 +61,7 @@ def test_moments(text: str, moment: dt.datetime) -> None:
     assert parse_moment(text, NOW) == moment
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5d", "5y", "999999w", "2027-13-01"])
+@pytest.mark.parametrize("text", ["", "soon", "-5d", "5y", "999999w", "2027-13-01", "9999-12-31T23:00-12:00"])
 def test_what_is_no_moment(text: str) -> None:
     with pytest.raises(click.BadParameter):
         parse_moment(text, NOW)

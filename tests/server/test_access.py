@@ -289,6 +289,12 @@ async def test_keys_expire(monkeypatch: pytest.MonkeyPatch) -> None:
         await keys.recognise(token)
     with pytest.raises(InvalidInput):
         await keys.create("past", expires_at=now)
+    _, second = await keys.create("brief")
+    await keys.revoke("brief")
+    monkeypatch.setattr("vectable.engine.keys._now", lambda: now)
+    for either in (token, second):
+        with pytest.raises(Unauthenticated, match="revoked"):
+            await keys.recognise(either)  # where the clock was set back, too: no namesake is left
 
 
 @pytest.mark.parametrize(
@@ -300,6 +306,9 @@ async def test_keys_expire(monkeypatch: pytest.MonkeyPatch) -> None:
         ("10.0.0.5", {}, Source("10.0.0.5", False, False)),
         ("10.0.0.5", {"proto": "https", "for": "203.0.113.9"}, Source("203.0.113.9", True, False)),
         ("10.0.0.5", {"proto": "http", "for": "203.0.113.9"}, Source("203.0.113.9", False, False)),
+        ("10.0.0.5", {"for": "203.0.113.9:51234, 10.0.0.7:80"}, Source("203.0.113.9", False, False)),
+        ("10.0.0.5", {"for": "[2001:db8::1]:51234"}, Source("2001:db8::1", False, False)),
+        ("10.0.0.5", {"for": "2001:db8::1"}, Source("2001:db8::1", False, False)),
         ("10.0.0.5", {"for": "6.6.6.6, 203.0.113.9, 10.0.0.7"}, Source("203.0.113.9", False, False)),
         ("10.0.0.5", {"proto": "https, http", "for": "203.0.113.9"}, Source("203.0.113.9", False, False)),
         ("10.0.0.5", {"proto": "https", "for": "10.0.0.7"}, Source("10.0.0.5", True, False)),

@@ -116,6 +116,6 @@ def parse_moment(text: str, now: dt.datetime) -> dt.datetime:
         if span:
             return now + dt.timedelta(**{_SPANS[span[2]]: int(span[1])})
         moment = dt.datetime.fromisoformat(text.strip())
+        return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
     except (ValueError, OverflowError):
         raise click.BadParameter(f"{text!r} is neither a span (90d) nor a moment (2027-01-31).") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

@@ -113,7 +113,8 @@ class ApiKeys:
             raise NotFound(f"there is no key {named[:100]!r}", hint=hint)
         if not active:
             return found[-1]
-        return await self._revoke(active[-1].id)
+        # Two that were made at the same moment may share a name: neither may be left.
+        return [await self._revoke(key.id) for key in active][-1]
 
     async def _revoke(self, id: str) -> ApiKey:
         name = f"{_PREFIX}{id}"

@@ -55,7 +55,10 @@ class TrustedProxies:
         encrypted = scope.get("scheme") == "https"
         if not self._networks or peer not in self:
             return Source(peer, encrypted, _is_loopback(peer) or not peer)
-        forwarded = [a.strip() for a in headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")]
+        forwarded = [
+            _without_port(a.strip())
+            for a in headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",")
+        ]
         address = next((a for a in reversed(forwarded) if a and a not in self), peer)
         said = headers.get(b"x-forwarded-proto", b"").decode("latin-1").rpartition(",")[2].strip().lower()
         through_proxy = address != peer or bool(said)
@@ -64,6 +67,13 @@ class TrustedProxies:
             encrypted=said == "https" if through_proxy else encrypted,
             local=_is_loopback(peer) and not through_proxy,
         )
+
+
+def _without_port(address: str) -> str:
+    # Some proxies write the client's port, too, with which every connection would be another client.
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
 
 
 @lru_cache(1_024)
