@@ -62,8 +62,13 @@ def test_no_file_is_read_unless_named(tmp_path: Path, monkeypatch: pytest.Monkey
         Settings.from_environment({"VECTABLE_ENV_FILE": "no such file"})
     for line in ("PORT=soon", "VECTABLE_RELOAD=soon"):
         (tmp_path / ".env").write_text(line, "utf-8")
-        with pytest.raises(InvalidInput, match=f"^.env: {line.replace('=', '=.')}"):
+        with pytest.raises(InvalidInput, match=rf"^\.env: {line.replace('=', '=.')}"):
             Settings.from_environment({"VECTABLE_ENV_FILE": ".env"})
+    (tmp_path / ".env").write_text('of: others\n# VECTABLE_PORT 1\nPORT=2\nVECTABLE_DB="torn\n', "utf-8")
+    with pytest.raises(InvalidInput, match=r"^\.env: VECTABLE_DB in line 4 cannot be read"):
+        Settings.from_environment({"VECTABLE_ENV_FILE": ".env"})
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfPORT=2\r\nof: others\r\nBARE\r\n")
+    assert Settings.from_environment({"VECTABLE_ENV_FILE": ".env"}).port == 2
     (tmp_path / ".env").unlink()
     assert Settings.from_environment({"VECTABLE_ENV_FILE": ".env"}).port == 3_000, "it need not be there"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,8 @@ def _look_up(
 
 def variables_of(file: str) -> dict[str, str]:
     """The variables of a file of them; `.env` need not be there. `$` means itself. Raises InvalidInput for a
-    file that cannot be read, or that was named and is not there."""
+    file that cannot be read, or that was named and is not there, and for a line of it that names one of our
+    variables and cannot be read: what others wrote there is theirs."""
     path = Path(file)
     if not path.is_file():
         if path == Path(USUAL_FILE):
@@ -80,13 +82,23 @@ def variables_of(file: str) -> dict[str, str]:
         raise InvalidInput(
             f"{file} cannot be read: it is no file", hint=f"{ENV_FILE} names it; empty, none is read"
         )
-    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
 
     try:
-        return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
+        with path.open(encoding="utf-8-sig") as stream:
+            found = list(parse_stream(stream))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise InvalidInput(f"{file} cannot be read: {reason}", hint=f"{ENV_FILE}= reads none") from None
+    ours = [*(about.plain for _, about, _ in described_settings() if about.plain), rf"{PREFIX}[A-Z_]+"]
+    for each in found:
+        named = re.search(rf"\b({'|'.join(ours)})\b", each.original.string) if each.error else None
+        if named:
+            raise InvalidInput(
+                f"{file}: {named[0]} in line {each.original.line} cannot be read",
+                hint="write NAME=VALUE, the value between two quotes or none",
+            )
+    return {each.key: each.value or "" for each in found if each.key}
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> Iterator[tuple[str, str]]:
