@@ -7,6 +7,7 @@ import base64
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,7 @@ def test_every_form_of_an_image_is_the_same_image(tmp_path: Path) -> None:
             np.testing.assert_array_equal(vector, vectors[0])
         assert (vectors[5] != vectors[0]).any()
         assert embedder.encode_images(Image.new("RGB", (8, 8), "red")).shape == (32,)
+        assert embedder.encode_images(Image.new("CMYK", (8, 8))).shape == (32,)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,9 @@ def test_every_form_of_an_image_is_the_same_image(tmp_path: Path) -> None:
         ("https://example.org/cat.png", "not fetched"),
         ("data:image/png;base64,???", "not valid base64"),
         ("nul\x00byte", "cannot be read"),
+        ([png(), "/dev/zero"], "image 1: .*is no file"),
+        ([png(), Image.new("F", (8, 8))], "image 1: the PIL image cannot be taken: .*F"),
+        (Image.new("RGB", (0, 0)), "the PIL image cannot be taken"),
     ],
 )
 def test_what_is_no_image_is_named(images: object, message: str) -> None:
@@ -90,6 +95,12 @@ def test_what_is_no_text_is_named(texts: object) -> None:
         embedder.encode(texts)
     if isinstance(texts, list):
         assert caught.value.context["index"] == 1
+
+
+@pytest.mark.parametrize("model", [5, b"bytes", "a" * 1_000, "~nobody-here/model"])
+def test_what_is_no_name_of_a_model(model: Any) -> None:
+    with pytest.raises((InvalidInput, ModelNotFound)):
+        Embedder(model).encode("tea")
 
 
 def test_an_unknown_model_is_an_error_and_never_another_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,12 +169,13 @@ async def test_keys_and_texts_are_shown_nowhere(
         None,
         failing(401, message),
         failing(400, message),
+        failing(400, f"at 'beginning, {PRIVATE}, an'"),
         failing(500, message),
         failing(500, echo),
     ):
         server.always = way
         try:
-            await embed(found, [PRIVATE])
+            await embed(found, [PRIVATE, f"a beginning, {PRIVATE}, an end"])
         except VectableError as error:
             shown += [
                 str(error),

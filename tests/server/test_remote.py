@@ -90,7 +90,7 @@ def test_usage_is_what_the_server_counted(client: openai.OpenAI, remote: Misbeha
     assert used(client, "twice", "once", "twice") == 40 + 20, "a text that comes twice is sent once"
 
 
-@pytest.mark.parametrize("nothing", [None, 0, -1, "8", 1.5, True])
+@pytest.mark.parametrize("nothing", [None, 0, -1, "8", 1.5, True, 10**15])
 def test_usage_is_an_estimate_where_it_did_not_count(
     client: openai.OpenAI, remote: MisbehavingServer, nothing: Any
 ) -> None:

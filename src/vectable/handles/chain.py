@@ -14,6 +14,7 @@ from vectable.core.values import check_image, check_text
 from vectable.errors import InvalidFilter, InvalidInput
 
 Q_co = TypeVar("Q_co", covariant=True)
+_NOT_IN_PNG = frozenset({"CMYK", "YCbCr", "LAB", "HSV"})
 
 
 class Chain(Generic[Q_co]):
@@ -160,12 +161,17 @@ def conditions(condition: Any, more: tuple[Any, ...], equals: Mapping[str, Any])
 
 
 def item(to: Any) -> Any:
-    """What to compare with, as a query carries it: a PIL image becomes its PNG bytes."""
+    """What to compare with, as a query carries it: a PIL image becomes its PNG bytes. Raises InvalidInput."""
     if type(to).__module__.partition(".")[0] == "PIL" and hasattr(to, "save"):
         import io
 
         encoded = io.BytesIO()
-        to.save(encoded, format="PNG")
+        try:
+            (to.convert("RGB") if to.mode in _NOT_IN_PNG else to).save(encoded, format="PNG")
+        except (OSError, ValueError) as error:
+            raise InvalidInput(
+                f"the PIL image cannot be taken: {error}", hint='image.convert("RGB") makes one that can'
+            ) from None
         return encoded.getvalue()
     return to
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from vectable.interfaces import Item, ModelCard, Purpose
     from vectable.storage import Storage
 
+_NOT_WAITING = getattr(os, "O_NONBLOCK", 0)
+
 
 class AsyncEmbedder:
     """A model by name (None: the default text model), or by the path of its directory; loaded when first
@@ -35,7 +38,8 @@ class AsyncEmbedder:
         from vectable.providers.remote import declares
 
         self._settings = Settings.from_environment(**settings)
-        self._model = self._settings.text_model if model is None else os.fspath(model)
+        named = os.fspath(model) if isinstance(model, os.PathLike) else model
+        self._model = self._settings.text_model if named is None else named
         if not isinstance(self._model, str):
             raise InvalidInput(f"a model is named by a string, not {type(model).__name__}")
         self._remote = declares(self._settings, self._model)
@@ -199,9 +203,13 @@ def _made(directory: Path) -> Path:
 
 def _read(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_IMAGE:
-            raise TooLarge(f"the image {path} has more than {MAX_IMAGE} bytes")
-        return path.read_bytes()
+        # Not waited for: it may be a pipe.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NOT_WAITING)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise InvalidInput(f"the image {str(path)[:200]!r} is no file")
+            if len(found := file.read(MAX_IMAGE + 1)) > MAX_IMAGE:
+                raise TooLarge(f"the image {path} has more than {MAX_IMAGE} bytes")
+            return found
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InvalidInput(f"the image {str(path)[:200]!r} cannot be read: {reason}") from None

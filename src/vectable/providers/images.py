@@ -142,7 +142,7 @@ def _rgb(image: Image) -> Image:
     from PIL import Image as Images
 
     if image.mode in _WIDE_GREY:
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65_535)
+        grey = np.clip(np.asarray(image), 0, 65_535)
         return Images.fromarray((grey // 257).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise InvalidInput("the image holds floating-point pixels", hint="save it with 8 or 16 bits")

@@ -27,6 +27,8 @@ from vectable.providers.openai_models import Model
 
 _SHOWN = 300
 _TELLING = 20
+_ADDED = 1_000
+"""Tokens that an endpoint may put around a text, for instructions."""
 TOO_MANY = 429
 _RETRIED = frozenset({408, 409, 425, TOO_MANY})
 _SETUP = frozenset({"model", "dimensions", "encoding_format", "user"})
@@ -73,7 +75,7 @@ def read_answer(content: bytes, asked: Asked) -> Answered[Matrix]:
     the answer. A row that is zero or not finite is all NaN: that text failed, the others did not. Raises
     AttemptFailed for anything but n vectors of that size, numbered 0 to n - 1, one of them usable."""
     found = _parsed(content, asked)
-    tokens = _tokens(found)
+    tokens = _tokens(found, asked)
     data = found.get("data") if isinstance(found, dict) else None
     if not isinstance(data, list):
         raise _unusable(asked, "without a list of vectors", tokens)
@@ -131,12 +133,14 @@ def _vector(value: Any, position: int, asked: Asked, tokens: int | None) -> Vect
     return vector
 
 
-def _tokens(found: Any) -> int | None:
+def _tokens(found: Any, asked: Asked) -> int | None:
+    """Those that the endpoint says it counted, unless that cannot be."""
     usage = found.get("usage") if isinstance(found, dict) else None
     if not isinstance(usage, dict):
         return None
     counted = usage.get("total_tokens", usage.get("prompt_tokens"))
-    return counted if type(counted) is int and counted > 0 else None
+    most = sum(most_tokens(text) + _ADDED for text in asked.texts)
+    return counted if type(counted) is int and 0 < counted <= most else None
 
 
 def _unusable(asked: Asked, words: str, tokens: int | None) -> AttemptFailed:
@@ -221,9 +225,15 @@ def _complaint(content: bytes, key: str) -> tuple[str, str, str]:
 
 
 def _repeats(message: str, texts: Sequence[str]) -> bool:
-    """Whether the message holds the beginning or the end of a text."""
-    ends = {end for text in map(_one_line, texts) for end in (text[:_TELLING], text[-_TELLING:])}
-    return any(len(end) >= _TELLING // 4 and end in message for end in ends)
+    """Whether the message holds the beginning or the end of a text, or a piece out of its middle."""
+    lines = [_one_line(text) for text in texts]
+    ends = {end for text in lines for end in (text[:_TELLING], text[-_TELLING:])}
+    if any(len(end) >= _TELLING // 4 and end in message for end in ends):
+        return True
+    # Whatever is quoted at that length has one of these pieces in it.
+    piece, apart = _TELLING * 3 // 4, _TELLING // 4
+    pieces = [message[i : i + piece] for i in range(0, len(message) - piece + 1, apart)]
+    return any(piece in text for text in lines for piece in pieces)
 
 
 def _one_line(text: str) -> str:

@@ -82,8 +82,8 @@ def locate(name: str, *, allow_paths: bool = False) -> Located | None:
     """The model's files on this machine, by the first of: local path (only if `allow_paths`), model-hub
     cache, installed weights package; None when there are none. Never uses the network. Raises
     InvalidInput for a name that is no model name."""
-    if allow_paths and (directory := Path(name).expanduser()).is_dir():
-        return Located(str(directory.resolve()), directory.resolve(), "local path")
+    if allow_paths and (directory := _directory(name)) is not None:
+        return Located(str(directory), directory, "local path")
     if looks_like_path(name):
         if allow_paths:
             return None
@@ -93,6 +93,15 @@ def locate(name: str, *, allow_paths: bool = False) -> Located | None:
         )
     model = canonical_name(name)
     return _in_hub_cache(model) or _in_package(model)
+
+
+def _directory(name: str) -> Path | None:
+    """The directory of that name, where there is one."""
+    try:
+        directory = Path(name).expanduser()
+        return directory.resolve() if directory.is_dir() else None
+    except (OSError, RuntimeError):  # too long for a path; the home of nobody
+        return None
 
 
 def looks_like_path(name: str) -> bool:
