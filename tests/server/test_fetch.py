@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from tests.waiting import LIMIT_S
 from vectable.errors import InvalidInput
 from vectable.server.fetch import Fetcher, is_public
 
@@ -108,18 +112,17 @@ async def test_the_connection_goes_to_the_address_that_was_checked(
 ) -> None:
     """A name that leads elsewhere each time it is asked: it is asked once."""
     port = int(host.url.rpartition(":")[2])
-    loop = asyncio.get_running_loop()
     asked: list[str] = []
-    real = loop.getaddrinfo
+    real = socket.getaddrinfo
 
-    async def rebinding(name: str, *rest: Any, **more: Any) -> Any:
+    def rebinding(name: str, *rest: Any, **more: Any) -> Any:
         if name != "rebinding.example":
-            return await real(name, *rest, **more)
+            return real(name, *rest, **more)
         asked.append(name)
         found = "127.0.0.1" if len(asked) == 1 else "127.0.0.2"
         return [(2, 1, 6, "", (found, port))]
 
-    monkeypatch.setattr(loop, "getaddrinfo", rebinding)
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
     host.answers["/"] = whole()
     checked: list[str] = []
 
@@ -135,14 +138,32 @@ async def test_the_connection_goes_to_the_address_that_was_checked(
 async def test_one_private_address_among_public_ones_is_enough(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = asyncio.get_running_loop()
-
-    async def both(name: str, *rest: Any, **more: Any) -> Any:
+    def both(name: str, *rest: Any, **more: Any) -> Any:
         return [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("127.0.0.1", 80))]
 
-    monkeypatch.setattr(loop, "getaddrinfo", both)
+    monkeypatch.setattr(socket, "getaddrinfo", both)
     with pytest.raises(InvalidInput, match="not on the public internet"):
         await Fetcher(1_000).fetch("http://both.example/")
+
+
+async def test_names_that_take_long_hold_up_no_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+    asked, go_on = threading.Semaphore(0), threading.Event()
+
+    def slow(name: str, *rest: Any, **more: Any) -> Any:
+        asked.release()
+        go_on.wait(LIMIT_S)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    fetches = [asyncio.create_task(Fetcher(1_000).fetch("http://slow.example/")) for _ in range(4)]
+    try:
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.to_thread(asked.acquire), LIMIT_S / 10)
+    finally:
+        go_on.set()
+        await asyncio.wait(fetches)
+    assert all(isinstance(fetch.exception(), InvalidInput) for fetch in fetches)
 
 
 async def test_redirects_are_followed_and_checked_again(host: Host) -> None:

@@ -11,7 +11,9 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -28,6 +30,8 @@ _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _UNICAST = ipaddress.ip_network("2000::/3")
 """All of IPv6 that was ever given to networks reachable from everywhere."""
 _DOCUMENTATION = ipaddress.ip_network("3fff::/20")
+# Whoever names a host decides how long its name servers take, so this is not on the threads other work needs.
+_resolvers = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolve")
 
 
 def is_public(address: Address) -> bool:
@@ -94,7 +98,8 @@ class Fetcher:
     async def _resolved(self, host: str, port: int) -> Address:
         """An address of `host`. Raises InvalidInput unless every one may be connected to."""
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().run_in_executor(_resolvers, look_up)
         except (OSError, UnicodeError):
             raise InvalidInput(f"the host {host[:80]!r} is not known") from None
         addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
