@@ -45,6 +45,23 @@ def test_json_lines_are_one_object_each() -> None:
     assert "ValueError: broken" in second["traceback"]
 
 
+def test_what_is_no_utf_8_is_still_one_object() -> None:
+    stream = io.StringIO()
+    log_to(stream, Settings(log_format="json"))
+    logging.getLogger("vectable.server").warning("no \udcff", extra={"count": 1 << 70})
+    found = json.loads(stream.getvalue())
+    assert (found["message"], found["count"]) == ("no \udcff", 1 << 70)
+
+
+def test_the_level_is_that_of_libraries_too() -> None:
+    stream = io.StringIO()
+    log_to(stream, Settings(log_level="error"))
+    for name in ("uvicorn.error", "vectable.server"):
+        logging.getLogger(name).warning("not this")
+        logging.getLogger(name).error("this")
+    assert stream.getvalue().splitlines() == ["ERROR uvicorn.error: this", "ERROR vectable.server: this"]
+
+
 def test_text_lines_name_what_belongs_to_them() -> None:
     stream = io.StringIO()
     log_to(stream, Settings())

@@ -5,6 +5,7 @@ No log holds a text that was sent, a vector, a key or a password: events name ro
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -31,7 +32,10 @@ class JsonLines(logging.Formatter):
         found.update((name, value) for name, value in vars(record).items() if name not in _OWN)
         if record.exc_info:
             found["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(found, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        try:
+            return orjson.dumps(found, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        except TypeError:  # a name that is no UTF-8, a number beyond 64 bits: JSON can say both
+            return json.dumps(found, default=str)
 
 
 class TextLines(logging.Formatter):
@@ -50,8 +54,10 @@ def log_to(stream: TextIO, settings: Settings) -> None:
     """Sends every log of this process, from `log_level` on, to `stream` in `log_format`."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines() if settings.log_format == "json" else TextLines())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("vectable").setLevel(settings.log_level.upper())
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    # Of what libraries have to say, never more than warnings.
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("vectable").setLevel(level)
 
 
 def log_to_standard_error(settings: Settings) -> None:
