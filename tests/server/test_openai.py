@@ -12,6 +12,7 @@ import pytest
 
 from tests.providers.reference import write_tiny_bert
 from tests.server.live import Live, live_server
+from vectable.server.refusals import openai_error
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 CUT = "mixedbread-ai/mxbai-embed-large-v1"
@@ -145,6 +146,12 @@ def test_refusals_before_any_operation_have_openais_shape(live: Live) -> None:
         assert set(error) == {"message", "type", "param", "code"}
         assert error["message"]
     assert answers[2].headers["allow"] == "POST"
+
+
+def test_a_field_is_named_only_where_it_is_at_fault() -> None:
+    problem = {"error": "no", "code": "provider-error", "context": {"field": "input"}}
+    assert openai_error(problem | {"status": 400})["error"]["param"] == "input"
+    assert openai_error(problem | {"status": 502})["error"]["param"] is None
 
 
 def test_models(client: openai.OpenAI) -> None:

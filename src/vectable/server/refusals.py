@@ -29,10 +29,11 @@ def shaped(path: str, response: Response) -> Response:
 
 
 def openai_error(problem: dict[str, Any]) -> dict[str, Any]:
-    """A problem as OpenAI tells it: `type` by status, `code` with underscores, `param` the field it names."""
+    """A problem as OpenAI tells it: `type` by status, `code` with underscores, `param` the field that is at
+    fault; null where it is not the request."""
     status: int = problem["status"]
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
-    field = (problem.get("context") or {}).get("field")
+    field = (problem.get("context") or {}).get("field") if status < 500 else None
     return {
         "error": {
             "message": problem["error"],
