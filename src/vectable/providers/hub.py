@@ -12,7 +12,14 @@ from vectable.errors import ModelUnavailable, Unsupported, VectableError
 from vectable.providers.catalog import KNOWN_MODELS, model_not_found
 from vectable.providers.clip_files import PREPROCESSORS, TOKENIZERS
 from vectable.providers.clip_files import needed as clip_weights
-from vectable.providers.weights import HUB_CACHE, ONNX_FILES, PACKAGES, SAFETENSORS, Located, hub_cache
+from vectable.providers.weights import (
+    HUB_CACHE_VARIABLES,
+    ONNX_FILES,
+    PACKAGES,
+    SAFETENSORS,
+    Located,
+    hub_cache,
+)
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
@@ -163,7 +170,9 @@ class _Meter:
 
 
 def _unreachable(model: str, reason: str) -> VectableError:
-    tried = f"not in the model-hub cache ({HUB_CACHE}), in no installed weights package, and {reason}"
+    tried = (
+        f"not in the model-hub cache ({HUB_CACHE_VARIABLES}), in no installed weights package, and {reason}"
+    )
     if model not in KNOWN_MODELS:
         return model_not_found(model, tried)
     package = next((p.distribution for p in PACKAGES if p.model == model), None)

@@ -19,7 +19,7 @@ from vectable.providers.hub import offline
 from vectable.providers.images import decode
 from vectable.providers.model_config import purpose_prompts
 from vectable.providers.passes import passes
-from vectable.providers.weights import HUB_CACHE, hub_snapshot
+from vectable.providers.weights import HUB_CACHE_VARIABLES, hub_snapshot
 from vectable.providers.worker import Worker
 
 _UNBOUNDED_TOKENS = 8192
@@ -161,7 +161,7 @@ def load_sentence_transformers(
     directory = path or hub_snapshot(name.partition("?")[0], _has_configuration)
     if directory is None:
         raise ModelUnavailable(
-            f"the files of {name} are not in the model-hub cache ({HUB_CACHE})",
+            f"the files of {name} are not in the model-hub cache ({HUB_CACHE_VARIABLES})",
             hint="unset SENTENCE_TRANSFORMERS_HOME, or give the path of a copy of the model",
             context={"model": name},
         )

@@ -131,8 +131,8 @@ def usable_weights(directory: Path) -> Path | None:
     return path if path.is_file() and buildable(read_json(directory / "config.json")) else None
 
 
-HUB_CACHE = "HF_HUB_CACHE, or hub in HF_HOME"
-"""Where that is, for those who ask over the network too: by what decides it, not by name."""
+HUB_CACHE_VARIABLES = "HF_HUB_CACHE, or hub in HF_HOME"
+"""What decides where the cache is: errors, which are read over the network too, tell no path."""
 
 
 def hub_cache() -> Path:

@@ -38,10 +38,10 @@ READ_ALIKE = {
 """Settings under which values are the same text for everybody, whatever the database or the role has set."""
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _GRACE_S = 30.0
+"""A server stops a statement that takes too long itself; one that has not by then is not there."""
 PRESENCE = 0x5645435453454E54
 """Each connection of ours holds this advisory lock, shared: so whoever would remove what is for all sees that
 others are there, whatever they call themselves. ASCII "VECTSENT"."""
-"""A server stops a statement that takes too long itself; one that has not by then is not there."""
 _PORTION = 96 << 10
 """The driver sends so much at once; for more it waits until there is room, and that wait may not end."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
