@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -133,3 +134,13 @@ def test_whatever_it_does_is_told(
     assert told.json()["code"].replace("-", "_") == raised.value.code
     assert status == 400 or raised.value.type == "server_error"
     assert used(client, "a text") > 0, "the next request is answered"
+
+
+def test_a_model_that_cannot_be_had_is_at_fault(
+    client: openai.OpenAI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(openai.UnprocessableEntityError, match="cannot be had") as refused:
+        client.embeddings.create(model="BAAI/bge-m3", input="red")
+    assert refused.value.param == "model"

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from vectable.core.recipe import Tokens
 from vectable.core.vectors import normalize
-from vectable.errors import InvalidInput, ModelNotFound, VectableError
+from vectable.errors import InvalidInput, ModelNotFound, ModelUnavailable, VectableError
 from vectable.interfaces import Item, ModelCard
 from vectable.server.answers import answer
 from vectable.server.embedding import check_model, embed
@@ -116,7 +116,7 @@ async def _about(field: str, work: Awaitable[T]) -> T:
     try:
         return await work
     except VectableError as error:
-        if isinstance(error, ModelNotFound):
+        if isinstance(error, ModelNotFound) or isinstance(error.__cause__, ModelUnavailable):
             error.context["field"] = "model"
         elif not error.retryable:
             error.context.setdefault("field", field)
